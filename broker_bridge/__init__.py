@@ -1,0 +1,1 @@
+"""The service: streams over HTTP on one side, blocks over MQTT on the other."""

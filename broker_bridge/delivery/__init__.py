@@ -1,0 +1,1 @@
+"""From a device's request to its blocks: decode, plan, schedule, write."""

@@ -1,0 +1,1 @@
+"""Streams, their versions, files and tags, kept in SQL."""

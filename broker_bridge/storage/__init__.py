@@ -1,0 +1,1 @@
+"""Objects: S3 and folders, and the bounded range cache in front of them."""

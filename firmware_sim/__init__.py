@@ -1,0 +1,1 @@
+"""Simulated microcontrollers: flash, boot loader, links and fleets."""
