@@ -1,0 +1,36 @@
+"""The door between delivery and the connection: what delivery hears, and what it hands out to be written."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class Turn:
+    """Blocks of one request, written together: one PUBLISH each, on one topic.
+
+    A payload is `prefix + head + body`: `prefix` belongs to the request (map head and client token), `head`
+    is shared by all devices that read this file at this block size, `body` holds the file's bytes.
+    """
+
+    topic: bytes
+    prefix: bytes
+    blocks: list[tuple[bytes, bytes | memoryview]]
+
+
+class Handler(Protocol):
+    """What a connection talks to. Every call comes from the event loop and must not block."""
+
+    def connected(self) -> None:
+        """The session stands and every subscription was granted."""
+
+    def disconnected(self) -> None:
+        """The session is gone; whatever was not yet written is dropped: devices ask again."""
+
+    def received(self, topic: str, payload: bytes, size: int) -> None:
+        """A message. `size` is its true length; of one longer than the connection's bound, `payload` is empty."""
+
+    def next_turn(self, max_messages: int) -> Turn | None:
+        """The next blocks to write, at most `max_messages` (>= 1) of them; None when there is nothing to write.
+
+        Called only while the socket takes more. After None, `Connection.wake()` says that there is work again.
+        """
