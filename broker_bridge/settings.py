@@ -1,5 +1,8 @@
-"""Everything the service can be told, as one typed object. `sluice/settings.py` reads it from file, environment
-and flags; each group is handed to the room that it is for. Units are in the docstrings."""
+"""Everything the service can be told, as one typed object.
+
+`sluice/settings.py` reads it from file, environment and flags; each group goes to the room that it is for.
+Units are in the docstrings.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +35,7 @@ class BrokerSettings:
     connect_timeout: float = 10.0
     """Seconds for the first connection at start; later ones are tried for ever, with back-off."""
     hold: int = 500
-    """Messages written to a thing since its last request, after which the service waits for it to ask again."""
+    """Messages written to a thing since its last request; then the service waits for it to ask again."""
     hold_bytes: int = 16 * MIB
     """The same in bytes."""
 
@@ -94,7 +97,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """Which things may have which streams. Shell patterns (`*`, `?`, `[…]`), in any of which a name may match."""
+    """Which things may have which streams: shell patterns (`*`, `?`, `[…]`), of which one must match."""
 
     streams: tuple[str, ...]
     things: tuple[str, ...]
