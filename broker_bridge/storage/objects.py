@@ -6,7 +6,7 @@ from typing import BinaryIO, Protocol
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """The exact bytes a stream took in: an object pinned by its ETag, or by its version id where it has one."""
+    """The exact bytes a stream took in: an object and its ETag, and its version id where it has one."""
 
     bucket: str
     key: str
@@ -27,7 +27,7 @@ class ObjectInfo:
 
 
 class StorageError(Exception):
-    """A store could not do what was asked. The message may name bucket and key: it is for logs, not for devices."""
+    """A store could not do what was asked. The message may name bucket and key: for logs, not for devices."""
 
 
 class BucketMissing(StorageError):
