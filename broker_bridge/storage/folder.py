@@ -10,7 +10,7 @@ call that lasts longer than that wait: both are stamped when they begin. Writers
 into place, as `put` does, are never in doubt.
 """
 # Paths are bytes, whatever the locale: pathlib has text only.
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH118, PTH123
 
 import hashlib
 import os

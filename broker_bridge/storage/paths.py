@@ -5,7 +5,7 @@ path is resolved first, has to lie in the bucket, and is then walked folder by f
 link, so that whoever swaps a folder for a link in between gets an error and not a file from elsewhere.
 """
 # Names are bytes, whatever the locale, and relative to open folders: pathlib has neither.
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH118
 
 import errno
 import os
