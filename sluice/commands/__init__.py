@@ -1,0 +1,1 @@
+"""The commands, a module each. What is heavy is imported where it is used."""

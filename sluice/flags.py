@@ -1,0 +1,90 @@
+"""The flags of the commands. Each one is a setting by the same name; nothing is converted or checked here."""
+
+import argparse
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sluice.failure import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag as `--help` shows it; without `metavar` it is a switch, with a `--no-` form."""
+
+    help: str
+    metavar: str | None = None
+
+
+FLAGS = {
+    "http": Flag("the API's address: where serve listens, where others call [127.0.0.1:4580]", "HOST:PORT"),
+    "insecure_http": Flag("listen beyond loopback, though the API asks for no credentials"),
+    "broker": Flag("mqtt[s]://[user:password@]host[:port]; passwords are safer in SLUICE_BROKER", "URL"),
+    "mqtt": Flag("where the embedded broker listens, without --broker [127.0.0.1:1883]", "HOST:PORT"),
+    "cafile": Flag("CA certificates that sign the broker's certificate [the system's]", "PEM"),
+    "cert": Flag("client certificate for the broker, with --key", "PEM"),
+    "key": Flag("private key of --cert", "PEM"),
+    "state": Flag("folder of the service's own data [~/.local/share/sluice]", "DIR"),
+    "objects": Flag("folder of the objects: a bucket is a folder in it [STATE/objects]", "DIR"),
+    "s3": Flag("objects are in S3"),
+    "s3_endpoint": Flag("objects are in the S3-compatible store at this URL", "URL"),
+    "database": Flag("the registry's SQLAlchemy URL [SQLite in STATE]", "URL"),
+    "region": Flag("AWS region in ARNs [us-east-1]", "NAME"),
+    "account": Flag("AWS account in ARNs [000000000000]", "DIGITS"),
+    "thing": Flag("the thing to be", "NAME"),
+    "stream": Flag("the stream", "ID"),
+    "file": Flag("file id in the stream, 0 to 255 [0]", "N"),
+    "bucket": Flag("bucket that takes the object [firmware]", "NAME"),
+    "block_size": Flag("block size: 256 to 131072 bytes, or as '64 KiB' [fits the file, from 4096]", "N"),
+    "encoding": Flag("cbor or json [cbor]", "NAME"),
+    "sha256": Flag("SHA-256 that the file must have", "HEX"),
+    "out": Flag("where to write the file", "PATH"),
+    "timeout": Flag("seconds without an answer after which to give up [30]", "SECONDS"),
+    "json": Flag("print the result as JSON"),
+    "log_level": Flag("debug, info, warning or error [info]", "LEVEL"),
+    "log_format": Flag("text or json lines [text on a terminal, else json]", "FORMAT"),
+}
+
+SERVICE = (
+    *("http", "insecure_http", "broker", "mqtt", "cafile", "cert", "key", "state", "objects", "s3"),
+    *("s3_endpoint", "database", "region", "account", "log_level", "log_format"),
+)
+"""What `serve` is told."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's arguments. SettingsError instead of an exit."""
+
+    def __init__(self, program: str, usage: str, summary: str, examples: str, flags: tuple[str, ...]) -> None:
+        super().__init__(
+            prog=program,
+            usage=usage,
+            description=summary,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        self._flags = flags
+        for name in flags:
+            flag, text = FLAGS[name], FLAGS[name].help.replace("%", "%%")
+            option = "--" + name.replace("_", "-")
+            if flag.metavar is None:
+                self.add_argument(option, dest=name, action=argparse.BooleanOptionalAction, help=text)
+            else:
+                self.add_argument(option, dest=name, metavar=flag.metavar, help=text)
+        self.add_argument("--config", metavar="FILE", help="the settings file [sluice.toml, if there is one]")
+
+    def read(self, arguments: list[str]) -> tuple[argparse.Namespace, dict[str, object]]:
+        """What was given: everything, and the settings in it by name. SettingsError, or exit 0 for --help."""
+        given, unknown = self.parse_known_args(arguments)
+        if unknown:
+            import difflib
+
+            options = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
+            self.error(f"unknown argument {unknown[0]}" + (f": did you mean {near[0]}?" if near else ""))
+        return given, {name: value for name, value in vars(given).items() if name in self._flags}
+
+    def error(self, message: str) -> NoReturn:
+        """Every usage error."""
+        raise SettingsError(f"{message}\n{self.format_usage()}{self.prog} --help says more")
