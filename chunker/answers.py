@@ -44,43 +44,40 @@ def block_prefix(encoding: str, token: str | None) -> bytes:
 class BlockHeads:
     """What stands between prefix and bytes in the blocks of one file at one block size, the same for all.
 
-    A payload is `block_prefix(…) + heads[i] + body(bytes)`.
+    A payload is `block_prefix(…) + heads[i] + body(bytes)`. A head is built once; of more than MAX_HEADS all
+    are built again.
     """
+
+    MAX_HEADS = 4096
 
     def __init__(self, encoding: str, file_id: int, block_size: int, size: int) -> None:
         self._cbor = encoding == CBOR
         self._file_id = file_id
         self._block_size = block_size
         self._size = size
+        self._around = self._around_index(block_size)
         self._made: dict[int, bytes] = {}
 
     def __getitem__(self, index: int) -> bytes:
         """The head of block `index`, 0 <= index < block_count."""
         head = self._made.get(index)
         if head is None:
+            if len(self._made) >= self.MAX_HEADS:
+                self._made.clear()
             head = self._made[index] = self._make(index)
         return head
 
-    def __len__(self) -> int:
-        """Heads made so far."""
-        return len(self._made)
-
     def _make(self, index: int) -> bytes:
-        length = min(self._block_size, self._size - index * self._block_size)
+        length = self._size - index * self._block_size
+        before, after = self._around if length >= self._block_size else self._around_index(length)
+        return before + (_head(0, index) if self._cbor else b"%d" % index) + after
+
+    def _around_index(self, length: int) -> tuple[bytes, bytes]:
+        """What stands before and after `i` in the head of a block of `length` bytes."""
         if not self._cbor:
-            return b'"f":%d,"l":%d,"i":%d,"p":"' % (self._file_id, length, index)
-        return b"".join(
-            (
-                b"\x61f",
-                _head(0, self._file_id),
-                b"\x61l",
-                _head(0, length),
-                b"\x61i",
-                _head(0, index),
-                b"\x61p",
-                _head(2, length),
-            )
-        )
+            return b'"f":%d,"l":%d,"i":' % (self._file_id, length), b',"p":"'
+        before = b"\x61f" + _head(0, self._file_id) + b"\x61l" + _head(0, length) + b"\x61i"
+        return before, b"\x61p" + _head(2, length)
 
     def body(self, data: Buffer) -> Buffer:
         """A block's bytes as they follow the head: as they are in CBOR, Base64 and the closing in JSON."""

@@ -1,0 +1,73 @@
+"""The room's door: what the connection talks to.
+
+received ─▶ intake: decode, plan ─▶ scheduler ─▶ turns ─▶ next_turn
+"""
+
+import structlog
+
+from broker_bridge.delivery.answers import Answers, Publisher
+from broker_bridge.delivery.catalog import Catalog
+from broker_bridge.delivery.intake import Intake
+from broker_bridge.delivery.permissions import Permissions
+from broker_bridge.delivery.scheduler import Scheduler
+from broker_bridge.delivery.stats import DeliveryStats
+from broker_bridge.delivery.turns import Turns
+from broker_bridge.settings import ServiceSettings
+from broker_bridge.storage.cache import RangeCache
+
+log = structlog.get_logger("delivery")
+
+SUBSCRIPTIONS = (("$aws/things/+/streams/+/get/+", 1), ("$aws/things/+/streams/+/describe/+", 1))
+"""What the service listens to, and at which QoS: no wider, or its own blocks would come back to it."""
+
+
+class Delivery:
+    """Answers devices; a `broker_bridge.mqtt.turn.Handler`. Belongs to one event loop."""
+
+    def __init__(self, settings: ServiceSettings, catalog: Catalog, cache: RangeCache) -> None:
+        self.stats = DeliveryStats()
+        self.scheduler = Scheduler(hold=settings.broker.hold, hold_bytes=settings.broker.hold_bytes)
+        self._catalog = catalog
+        self._answers = Answers(self.stats)
+        self._intake = Intake(
+            catalog=catalog,
+            scheduler=self.scheduler,
+            permissions=Permissions(settings.permissions),
+            limits=settings.limits,
+            answers=self._answers,
+            stats=self.stats,
+        )
+        self._turns = Turns(
+            cache=cache,
+            scheduler=self.scheduler,
+            answers=self._answers,
+            stats=self.stats,
+            most_loading=settings.cache.size // settings.cache.range_size // 2,
+        )
+        self.received = self._intake.received
+        self.next_turn = self._turns.next_turn
+
+    def attach(self, publisher: Publisher) -> None:
+        """Says where answers go; before the first message."""
+        self._answers.publisher = publisher
+
+    def connected(self) -> None:
+        """Requests can arrive."""
+        log.info("listening for requests")
+
+    def disconnected(self) -> None:
+        """What was not written is dropped, not sent again: devices ask (DESIGN "Processes")."""
+        self._turns.clear()
+
+    def forget(self, stream_id: str) -> None:
+        """The stream was changed or deleted: what waits for it is decided anew."""
+        self._catalog.forget(stream_id)
+        for thing, request in self._turns.withdraw(stream_id):
+            # Half an answer from one version must not be followed by the other half from another.
+            if request.at == 0 or request.get.version is not None:
+                self._intake.admit(thing, stream_id, request.encoding, request.get)
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        await self._intake.close()
+        self._turns.clear()

@@ -1,0 +1,267 @@
+"""Which thing's blocks are written next. No I/O: told requests and clock readings, says whose turn it is.
+
+Round robin by thing, weighted by bytes (deficit round robin), so that nobody waits for another's backlog. A
+thing that starts asking is served ahead of the round once, as fq_codel serves new flows (RFC 8290 section
+4.2): who asks little and seldom does not wait for those who download.
+
+Nobody acknowledges a block at QoS 0, and a broker holds only so much for a slow device (DEVICES "Brokers"):
+after `hold` messages or `hold_bytes` written since a thing's last request, it gets nothing more until it asks
+again or HOLD_SECONDS have passed.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+
+from broker_bridge.registry.streams import Stream, StreamFile
+from chunker.answers import BlockHeads
+from chunker.requests import GetRequest
+
+QUANTUM = 32 * 1024
+"""File bytes a thing may be sent in one round."""
+MAX_WAITING = 16
+"""Requests of one thing that wait; a further one is dropped: devices ask again by design."""
+MAX_BLOCKS = 500_000
+"""Blocks of all things that wait (some 70 bytes of memory each); a request beyond is dropped."""
+HOLD_SECONDS = 1.0
+
+BlockKey = tuple[str, int, int, int, str, str | None]
+
+
+class Wanted:
+    """A request whose blocks wait to be written."""
+
+    __slots__ = (
+        "arrived",
+        "at",
+        "blocks",
+        "encoding",
+        "file",
+        "get",
+        "heads",
+        "key",
+        "prefix",
+        "stream",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        get: GetRequest,
+        encoding: str,
+        stream: Stream,
+        file: StreamFile,
+        blocks: Sequence[int],
+        *,
+        heads: BlockHeads,
+        prefix: bytes,
+        topic: bytes,
+        arrived: float,
+    ) -> None:
+        self.get = get
+        self.encoding = encoding
+        self.stream = stream
+        self.file = file
+        self.blocks = blocks
+        self.at = 0
+        """Blocks of `blocks` already written."""
+        self.heads = heads
+        self.prefix = prefix
+        self.topic = topic
+        self.arrived = arrived
+        self.key: BlockKey = (
+            stream.stream_id,
+            stream.version,
+            file.file_id,
+            get.block_size,
+            encoding,
+            get.token,
+        )
+
+
+class _State(Enum):
+    IDLE = auto()
+    READY = auto()
+    PARKED = auto()
+    HELD = auto()
+
+
+class Flow:
+    """One thing's outstanding work."""
+
+    __slots__ = ("bytes", "deficit", "loaded", "messages", "requests", "state", "thing", "waiting")
+
+    def __init__(self, thing: str) -> None:
+        self.thing = thing
+        self.requests: deque[Wanted] = deque()
+        self.waiting: dict[BlockKey, set[int]] = {}
+        self.loaded: dict[int, bytes] = {}
+        """Ranges read for the request in front while the flow was parked, by range index."""
+        self.deficit = QUANTUM
+        self.messages = 0
+        self.bytes = 0
+        self.state = _State.IDLE
+
+    @property
+    def parked(self) -> bool:
+        """Out of the round until its bytes were read."""
+        return self.state is _State.PARKED
+
+
+class Scheduler:
+    """All flows with work, and the round they are served in."""
+
+    def __init__(self, *, hold: int, hold_bytes: int) -> None:
+        self._hold = hold
+        self._hold_bytes = hold_bytes
+        self._flows: dict[str, Flow] = {}
+        self._new: deque[Flow] = deque()
+        self._old: deque[Flow] = deque()
+        self._held: dict[Flow, float] = {}
+        self.waiting_requests = 0
+        self.waiting_blocks = 0
+
+    def __len__(self) -> int:
+        """Things with work."""
+        return len(self._flows)
+
+    def heard(self, thing: str) -> None:
+        """A request of `thing` arrived: whatever was sent before, it is there to take more."""
+        flow = self._flows.get(thing)
+        if flow is not None:
+            flow.messages = flow.bytes = 0
+            if flow.state is _State.HELD:
+                del self._held[flow]
+                self._ready(flow, self._old)
+
+    def add(self, thing: str, request: Wanted) -> bool:
+        """Queues the blocks of `request` that do not wait already; False if too many requests wait."""
+        flow = self._flows.get(thing)
+        if flow is None:
+            flow = Flow(thing)
+        waiting = flow.waiting.get(request.key)
+        if waiting:
+            request.blocks = [block for block in request.blocks if block not in waiting]
+            if not request.blocks:
+                return True
+        blocks = len(request.blocks)
+        if len(flow.requests) >= MAX_WAITING or self.waiting_blocks + blocks > MAX_BLOCKS:
+            return False
+        self._flows[thing] = flow
+        flow.requests.append(request)
+        self.waiting_requests += 1
+        self.waiting_blocks += blocks
+        flow.waiting.setdefault(request.key, set()).update(request.blocks)
+        if flow.state is _State.IDLE:
+            self._ready(flow, self._new)
+        return True
+
+    def next(self, now: float) -> Flow | None:
+        """The flow whose turn it is: it has work, credit and a deficit above 0. None: nobody's."""
+        while True:
+            ring = self._new or self._old
+            if not ring:
+                return None
+            flow = ring[0]
+            if flow.requests and flow.deficit > 0:
+                if self.credit(flow) > 0:
+                    return flow
+                ring.popleft()
+                flow.state = _State.HELD
+                self._held[flow] = now + HOLD_SECONDS
+                continue
+            ring.popleft()
+            if flow.requests:
+                flow.deficit += QUANTUM
+                self._old.append(flow)
+            elif ring is self._new:
+                # Stays for the rest of the round, or asking one block at a time would always come first.
+                self._old.append(flow)
+            else:
+                flow.state = _State.IDLE
+                del self._flows[flow.thing]
+
+    def credit(self, flow: Flow) -> int:
+        """Messages that may be written to the flow's thing before it asks again."""
+        return self._hold - flow.messages if flow.bytes < self._hold_bytes else 0
+
+    def written(self, flow: Flow, blocks: int, size: int) -> None:
+        """The first `blocks` blocks, `size` bytes, of the flow's first request were handed to the writer."""
+        request = flow.requests[0]
+        end = request.at + blocks
+        flow.waiting[request.key].difference_update(request.blocks[request.at : end])
+        request.at = end
+        self.waiting_blocks -= blocks
+        flow.deficit -= size
+        flow.messages += blocks
+        flow.bytes += size
+        if end == len(request.blocks):
+            self.drop(flow)
+
+    def drop(self, flow: Flow) -> Wanted:
+        """Takes the flow's first request out, with whatever of it still waits."""
+        request = flow.requests.popleft()
+        self.waiting_requests -= 1
+        waiting = flow.waiting[request.key]
+        waiting.difference_update(request.blocks[request.at :])
+        self.waiting_blocks -= len(request.blocks) - request.at
+        if not waiting:
+            del flow.waiting[request.key]
+        flow.loaded.clear()
+        return request
+
+    def park(self, flow: Flow) -> None:
+        """The flow whose turn it is waits for its file's bytes."""
+        ring = self._new if self._new and self._new[0] is flow else self._old
+        ring.popleft()
+        flow.state = _State.PARKED
+
+    def unpark(self, flow: Flow) -> bool:
+        """The bytes are there: the flow is next in the round. False if it is no longer parked."""
+        if flow.state is not _State.PARKED:
+            return False
+        flow.state = _State.READY
+        self._old.appendleft(flow)
+        return True
+
+    def release(self, now: float) -> float | None:
+        """Lets flows go on whose hold is over; returns when the next one's is."""
+        while self._held:
+            flow, until = next(iter(self._held.items()))
+            if until > now:
+                return until
+            del self._held[flow]
+            flow.messages = flow.bytes = 0
+            self._ready(flow, self._old)
+        return None
+
+    def withdraw(self, stream_id: str) -> Iterator[tuple[Flow, Wanted]]:
+        """Takes out every request for that stream."""
+        for flow in list(self._flows.values()):
+            kept = deque(request for request in flow.requests if request.stream.stream_id != stream_id)
+            if len(kept) == len(flow.requests):
+                continue
+            taken = [request for request in flow.requests if request.stream.stream_id == stream_id]
+            flow.requests = kept
+            flow.loaded.clear()
+            self.waiting_requests -= len(taken)
+            for request in taken:
+                self.waiting_blocks -= len(request.blocks) - request.at
+                flow.waiting.pop(request.key, None)
+                yield flow, request
+
+    def clear(self) -> None:
+        """Forgets everything: what was not written when the connection broke is asked for again."""
+        for flow in self._flows.values():
+            flow.state = _State.IDLE
+            flow.requests.clear()
+            flow.loaded.clear()
+        self._flows.clear()
+        self._new.clear()
+        self._old.clear()
+        self._held.clear()
+        self.waiting_requests = self.waiting_blocks = 0
+
+    def _ready(self, flow: Flow, ring: deque[Flow]) -> None:
+        flow.state = _State.READY
+        ring.append(flow)

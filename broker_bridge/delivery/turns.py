@@ -1,0 +1,202 @@
+"""From blocks that wait to blocks in the writer's hand.
+
+A turn never waits. A flow whose bytes are not at hand leaves the round (is parked) and comes back to its
+front when they were read.
+"""
+
+import asyncio
+from collections import OrderedDict
+
+import structlog
+
+from broker_bridge.delivery import refusals
+from broker_bridge.delivery.answers import Answers
+from broker_bridge.delivery.scheduler import Flow, Scheduler, Wanted
+from broker_bridge.delivery.stats import DeliveryStats
+from broker_bridge.mqtt.turn import Turn
+from broker_bridge.storage.cache import RangeCache
+from broker_bridge.storage.objects import StorageError
+from chunker.errors import Code
+
+log = structlog.get_logger("delivery")
+
+
+class Turns:
+    """Makes turns of what the scheduler says is next and the cache holds."""
+
+    def __init__(
+        self,
+        *,
+        cache: RangeCache,
+        scheduler: Scheduler,
+        answers: Answers,
+        stats: DeliveryStats,
+        most_loading: int,
+    ) -> None:
+        """`most_loading`: things that may wait for, or hold, a range at once; it bounds memory."""
+        self._cache = cache
+        self._scheduler = scheduler
+        self._answers = answers
+        self._stats = stats
+        self._permits = _Permits(most_loading)
+        self._release_timer: asyncio.TimerHandle | None = None
+
+    def next_turn(self, max_messages: int) -> Turn | None:
+        """The next blocks to be written, at most `max_messages`; None: nothing to write now."""
+        now = asyncio.get_running_loop().time()
+        while (flow := self._scheduler.next(now)) is not None:
+            turn = self._assemble(flow, min(max_messages, self._scheduler.credit(flow)), now)
+            if turn is not None:
+                return turn
+        self._release_held(now)
+        return None
+
+    def withdraw(self, stream_id: str) -> list[tuple[str, Wanted]]:
+        """Takes out every request for that stream: (thing, request)."""
+        taken = list(self._scheduler.withdraw(stream_id))
+        for flow, _ in taken:
+            if not flow.parked:  # or `_loaded` lets go
+                self._let_go(flow)
+        return [(flow.thing, request) for flow, request in taken]
+
+    def clear(self) -> None:
+        """Forgets all that waits."""
+        self._scheduler.clear()
+        self._permits.clear()
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+            self._release_timer = None
+
+    def _assemble(self, flow: Flow, most: int, now: float) -> Turn | None:
+        """Blocks of the flow's first request for one turn; None if it was parked or refused instead."""
+        request = flow.requests[0]
+        size, block_size, heads = request.file.size, request.get.block_size, request.heads
+        blocks: list[tuple[bytes, bytes | memoryview]] = []
+        taken = start = 0
+        data = memoryview(b"")
+        try:
+            for index in request.blocks[request.at : request.at + most]:
+                first = index * block_size
+                last = min(first + block_size, size)
+                if first < start or last > start + len(data):
+                    start, data = self._bytes_around(flow, request, first, last)
+                blocks.append((heads[index], heads.body(data[first - start : last - start])))
+                taken += last - first
+                if taken >= flow.deficit:
+                    break
+        except _Loading as missing:
+            self._wait_for(flow, request, missing)
+        except StorageError as error:
+            if not blocks:  # or the next turn meets the error again
+                self._refuse(flow, error)
+        if not blocks:
+            return None
+        turn = Turn(request.topic, request.prefix, blocks)
+        self._scheduler.written(flow, len(blocks), taken)
+        self._stats.blocks += len(blocks)
+        self._stats.bytes += taken
+        if request.at == len(request.blocks):
+            self._stats.answered(now - request.arrived)
+        if not flow.parked:
+            self._let_go(flow)
+        return turn
+
+    def _bytes_around(self, flow: Flow, request: Wanted, first: int, last: int) -> tuple[int, memoryview]:
+        """Bytes of the file that include [first, last), and where they start. _Loading, StorageError.
+
+        A block whose size does not divide the range's may lie in two ranges: only then are bytes joined.
+        """
+        range_size = self._cache.range_size
+        ranges: list[bytes] = []
+        for index in range(first // range_size, (last - 1) // range_size + 1):
+            data = flow.loaded.get(index)
+            if data is None:
+                answer = self._cache.fetch(request.file.object, request.file.size, index)
+                if isinstance(answer, asyncio.Future):
+                    raise _Loading(index, answer)
+                data = answer
+            ranges.append(data)
+        start = first // range_size * range_size
+        return start, memoryview(ranges[0] if len(ranges) == 1 else b"".join(ranges))
+
+    def _wait_for(self, flow: Flow, request: Wanted, missing: "_Loading") -> None:
+        """Parks the flow until its range is there, or until it may wait for one."""
+        self._scheduler.park(flow)
+        if self._permits.take(flow):
+            missing.future.add_done_callback(lambda done: self._loaded(flow, request, missing.index, done))
+
+    def _loaded(self, flow: Flow, request: Wanted, index: int, done: "asyncio.Future[bytes]") -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if not self._scheduler.unpark(flow) or not flow.requests or flow.requests[0] is not request:
+            self._let_go(flow)  # the request was withdrawn meanwhile
+        elif error is not None:
+            self._refuse(flow, error)
+        else:
+            flow.loaded[index] = done.result()
+        self._answers.wake()
+
+    def _let_go(self, flow: Flow) -> None:
+        """The flow used what it had loaded, or never will: another may load."""
+        flow.loaded.clear()
+        following = self._permits.release(flow)
+        if following is not None:
+            self._scheduler.unpark(following)
+
+    def _refuse(self, flow: Flow, error: BaseException) -> None:
+        """The store cannot give what the flow's first request wants: the rest of it is refused."""
+        request = self._scheduler.drop(flow)
+        self._let_go(flow)
+        stream_id, file = request.stream.stream_id, request.file
+        rejection = refusals.not_stored(error, file, request.get.token)
+        if rejection.code is Code.INTERNAL_ERROR:
+            log.error("read failed", stream=stream_id, file=file.file_id, object=file.object, exc_info=error)
+        self._answers.reject(flow.thing, stream_id, request.encoding, rejection)
+
+    def _release_held(self, now: float) -> None:
+        """Sees to it that things that were sent much without asking are written to again in time."""
+        until = self._scheduler.release(now)
+        if until is not None and self._release_timer is None:
+            self._release_timer = asyncio.get_running_loop().call_at(until, self._released)
+
+    def _released(self) -> None:
+        self._release_timer = None
+        self._scheduler.release(asyncio.get_running_loop().time())
+        self._answers.wake()
+
+
+class _Loading(Exception):
+    """A range is not at hand; `future` has it later."""
+
+    def __init__(self, index: int, future: "asyncio.Future[bytes]") -> None:
+        super().__init__(index)
+        self.index = index
+        self.future = future
+
+
+class _Permits:
+    """Who may load a range. What is loaded stays in memory until it is written, so only some may at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._holders: set[Flow] = set()
+        self._waiting: OrderedDict[Flow, None] = OrderedDict()
+
+    def take(self, flow: Flow) -> bool:
+        """False: the flow is queued, and `release` names it when its time has come."""
+        if flow in self._holders or len(self._holders) < self._most:
+            self._holders.add(flow)
+            return True
+        self._waiting[flow] = None
+        return False
+
+    def release(self, flow: Flow) -> Flow | None:
+        """Gives the flow's permit back; the flow that may try now, if one waits."""
+        self._waiting.pop(flow, None)
+        if flow not in self._holders:
+            return None
+        self._holders.discard(flow)
+        return self._waiting.popitem(last=False)[0] if self._waiting else None
+
+    def clear(self) -> None:
+        self._holders.clear()
+        self._waiting.clear()
