@@ -1,0 +1,1 @@
+"""One module to a revision. A revision that was released is never changed again."""

@@ -1,0 +1,322 @@
+"""Streams, their files, versions and tags, and the service's secrets, kept in SQL."""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from broker_bridge.registry import database, schema
+from broker_bridge.registry.errors import (
+    RegistryUnavailable,
+    StreamExists,
+    StreamNotFound,
+    TooManyTags,
+    VersionConflict,
+)
+from broker_bridge.registry.streams import Stream, StreamFile
+from broker_bridge.storage.objects import ObjectRef
+
+MAX_TAGS = 50
+"""Tags a stream may have (AWS's limit for every resource)."""
+
+_STREAMS, _FILES, _TAGS, _SECRETS = schema.streams, schema.files, schema.tags, schema.secrets
+
+
+class Registry:
+    """The registry, open. Its calls block, and may come from several threads at once.
+
+    A change that has returned is on the disk; one that raised has changed nothing. Every call raises
+    RegistryUnavailable when the database fails.
+    """
+
+    def __init__(self, engine: Engine, lock: database.Lock | None, read_only: bool) -> None:
+        """For `open` alone."""
+        self._engine = engine
+        self._lock = lock
+        self._read_only = read_only
+        # One change at a time: what a change reads first is still so when it writes, and threads do not
+        # poll for SQLite's one place for a writer.
+        self._writing = threading.Lock()
+        self._callbacks: list[Callable[[str], None]] = []
+
+    @classmethod
+    def open(cls, url: str, *, read_only: bool = False) -> "Registry":
+        """Opens the database of that SQLAlchemy URL, and brings its schema up to date.
+
+        `read_only` is for further processes of the same service: it takes no lock and makes no schema.
+        Only a SQLite file is kept to one service; on a server that is the operator's care.
+        Raises RegistryLocked; RegistryUnavailable for a database that cannot be reached, that a newer Sluice
+        has changed, or, with `read_only`, that is not up to date.
+        """
+        parsed = database.parse_url(url)
+        lock = None
+        if parsed.get_backend_name() == "sqlite":
+            path = Path(parsed.database or "")
+            if not read_only:
+                lock = database.prepare_file(path)
+            elif not path.is_file():
+                raise RegistryUnavailable("the registry's database is not made yet")
+        engine = database.connect(parsed)
+        registry = cls(engine, lock, read_only)
+        try:
+            with database.unavailable_if_failing():
+                if read_only:
+                    database.check_schema(engine)
+                else:
+                    database.upgrade(engine)
+        except BaseException:
+            registry.close()
+            raise
+        return registry
+
+    def close(self) -> None:
+        """Closes the connections and lets the next service in. No harm in a second call."""
+        self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Has `callback` called with the stream's id after each change, from the thread that made it.
+
+        The change stands by then: a callback must not raise.
+        """
+        self._callbacks.append(callback)
+
+    def create_stream(
+        self,
+        stream_id: str,
+        *,
+        description: str | None,
+        role_arn: str,
+        files: tuple[StreamFile, ...],
+        tags: Mapping[str, str],
+        now: datetime,
+    ) -> Stream:
+        """A new stream at version 1. StreamExists, TooManyTags.
+
+        The id of a deleted stream may be used again, and its versions start at 1 again, as with AWS. So `s`
+        does not tell a device that holds half of the old file from one that starts; what tells it is the
+        comparison of blocks and of hashes that it makes itself.
+        """
+        with self._change(stream_id) as connection:
+            row = {
+                "stream_id": stream_id,
+                "version": 1,
+                "description": description,
+                "role_arn": role_arn,
+                "created_at": now,
+                "updated_at": now,
+            }
+            try:
+                connection.execute(insert(_STREAMS), row)
+            except IntegrityError as error:
+                raise StreamExists(stream_id) from error
+            _insert_files(connection, stream_id, files)
+            _set_tags(connection, stream_id, tags)
+            return _one(connection, stream_id)
+
+    def stream(self, stream_id: str) -> Stream:
+        """The stream as it is now. StreamNotFound."""
+        with self._reading() as connection:
+            return _one(connection, stream_id)
+
+    def update_stream(
+        self,
+        stream_id: str,
+        *,
+        description: str | None,
+        role_arn: str | None,
+        files: tuple[StreamFile, ...] | None,
+        now: datetime,
+        expected_version: int | None = None,
+    ) -> Stream:
+        """Replaces what is not None, and raises the version by 1. StreamNotFound, VersionConflict."""
+        values: dict[str, Any] = {"updated_at": now}
+        if description is not None:
+            values["description"] = description
+        if role_arn is not None:
+            values["role_arn"] = role_arn
+        with self._change(stream_id) as connection:
+            found = _lock_stream(connection, stream_id)
+            if expected_version is not None and found != expected_version:
+                raise VersionConflict(stream_id, expected_version, found)
+            chosen = _STREAMS.c.stream_id == stream_id
+            connection.execute(update(_STREAMS).where(chosen).values(version=found + 1, **values))
+            if files is not None:
+                connection.execute(delete(_FILES).where(_FILES.c.stream_id == stream_id))
+                _insert_files(connection, stream_id, files)
+            return _one(connection, stream_id)
+
+    def delete_stream(self, stream_id: str) -> None:
+        """Removes the stream with its files and tags. StreamNotFound."""
+        with self._change(stream_id) as connection:
+            if not connection.execute(delete(_STREAMS).where(_STREAMS.c.stream_id == stream_id)).rowcount:
+                raise StreamNotFound(stream_id)
+
+    def streams(self, *, after: str | None, limit: int, ascending: bool) -> list[Stream]:
+        """At most `limit` (>= 1) streams in the order of their ids, from the one that follows `after`.
+
+        `ascending` turns the order, and with it what "follows" means; without `after`, from the first.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is {limit}, at least 1 is needed")
+        name = _STREAMS.c.stream_id
+        page = select(_STREAMS).order_by(name if ascending else name.desc()).limit(limit)
+        if after is not None:
+            page = page.where(name > after if ascending else name < after)
+        with self._reading() as connection:
+            return _read(connection, page, ascending)
+
+    def tag(self, stream_id: str, tags: Mapping[str, str]) -> None:
+        """Adds the tags; one whose key is there already gets the new value. StreamNotFound, TooManyTags."""
+        with self._change(stream_id) as connection:
+            _lock_stream(connection, stream_id)
+            _set_tags(connection, stream_id, tags)
+
+    def untag(self, stream_id: str, keys: Iterable[str]) -> None:
+        """Removes the tags of those keys, where they are there. StreamNotFound."""
+        with self._change(stream_id) as connection:
+            _lock_stream(connection, stream_id)
+            _delete_tags(connection, stream_id, keys)
+
+    def tags(self, stream_id: str) -> dict[str, str]:
+        """The stream's tags, by key. StreamNotFound."""
+        with self._reading() as connection:
+            _lock_stream(connection, stream_id)
+            return _tags(connection, stream_id)
+
+    def count(self) -> int:
+        """How many streams there are."""
+        with self._reading() as connection:
+            return connection.execute(select(func.count()).select_from(_STREAMS)).scalar_one()
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes of that name (at most 64 characters), made at the first call and kept for good."""
+        wanted = select(_SECRETS.c.value).where(_SECRETS.c.name == name)
+        with self._reading() as connection:
+            value = connection.execute(wanted).scalar()
+        if value is not None:
+            return bytes(value)
+        with self._change(None) as connection:
+            # Another thread may have made it between the two.
+            value = connection.execute(wanted).scalar()
+            if value is None:
+                value = secrets.token_bytes(32)
+                connection.execute(insert(_SECRETS), {"name": name, "value": value})
+            return bytes(value)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with database.unavailable_if_failing(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _change(self, stream_id: str | None) -> Iterator[Connection]:
+        """A transaction: committed where its body ends well, undone where it raises."""
+        if self._read_only:
+            raise RuntimeError("this registry was opened to be read only")
+        with self._writing, database.unavailable_if_failing(), self._engine.begin() as connection:
+            yield connection
+        if stream_id is not None:
+            for callback in self._callbacks:
+                callback(stream_id)
+
+
+def _lock_stream(connection: Connection, stream_id: str) -> int:
+    """The stream's version, which nobody changes before this transaction ends."""
+    chosen = select(_STREAMS.c.version).where(_STREAMS.c.stream_id == stream_id)
+    version = connection.execute(chosen.with_for_update()).scalar()
+    if version is None:
+        raise StreamNotFound(stream_id)
+    return version
+
+
+def _one(connection: Connection, stream_id: str) -> Stream:
+    found = _read(connection, select(_STREAMS).where(_STREAMS.c.stream_id == stream_id), True)
+    if not found:
+        raise StreamNotFound(stream_id)
+    return found[0]
+
+
+def _read(connection: Connection, chosen: Select[Any], ascending: bool) -> list[Stream]:
+    """The chosen streams, by id. One statement, so that a stream's files are those of its version."""
+    page = chosen.subquery()
+    name = page.c.stream_id
+    joined = (
+        select(
+            page,
+            _FILES.c.file_id,
+            _FILES.c.bucket,
+            _FILES.c.key,
+            _FILES.c.version_id,
+            _FILES.c.etag,
+            _FILES.c.size,
+        )
+        .select_from(page.outerjoin(_FILES, name == _FILES.c.stream_id))
+        .order_by(name if ascending else name.desc(), _FILES.c.file_id)
+    )
+    rows = connection.execute(joined)
+    return [_stream(list(group)) for _, group in groupby(rows, key=lambda row: row.stream_id)]
+
+
+def _stream(rows: list[Row[Any]]) -> Stream:
+    """One stream from its rows, one to a file; of a stream without files one row whose file is null."""
+    first = rows[0]
+    return Stream(
+        stream_id=first.stream_id,
+        version=first.version,
+        description=first.description,
+        role_arn=first.role_arn,
+        files=tuple(
+            StreamFile(row.file_id, ObjectRef(row.bucket, row.key, row.etag, row.version_id), row.size)
+            for row in rows
+            if row.file_id is not None
+        ),
+        created_at=first.created_at,
+        updated_at=first.updated_at,
+    )
+
+
+def _insert_files(connection: Connection, stream_id: str, files: Iterable[StreamFile]) -> None:
+    rows = [
+        {
+            "stream_id": stream_id,
+            "file_id": file.file_id,
+            "bucket": file.object.bucket,
+            "key": file.object.key,
+            "version_id": file.object.version_id,
+            "etag": file.object.etag,
+            "size": file.size,
+        }
+        for file in files
+    ]
+    if rows:
+        connection.execute(insert(_FILES), rows)
+
+
+def _tags(connection: Connection, stream_id: str) -> dict[str, str]:
+    rows = connection.execute(select(_TAGS.c.key, _TAGS.c.value).where(_TAGS.c.stream_id == stream_id))
+    return {row.key: row.value for row in rows}
+
+
+def _set_tags(connection: Connection, stream_id: str, tags: Mapping[str, str]) -> None:
+    count = len(_tags(connection, stream_id).keys() | tags.keys())
+    if count > MAX_TAGS:
+        raise TooManyTags(stream_id, count, MAX_TAGS)
+    _delete_tags(connection, stream_id, tags)
+    if tags:
+        rows = [{"stream_id": stream_id, "key": key, "value": value} for key, value in tags.items()]
+        connection.execute(insert(_TAGS), rows)
+
+
+def _delete_tags(connection: Connection, stream_id: str, keys: Iterable[str]) -> None:
+    chosen = (_TAGS.c.stream_id == stream_id) & _TAGS.c.key.in_(list(keys))
+    connection.execute(delete(_TAGS).where(chosen))
