@@ -27,10 +27,10 @@ class Handler(Protocol):
         """The session is gone; whatever was not yet written is dropped: devices ask again."""
 
     def received(self, topic: str, payload: bytes, size: int) -> None:
-        """A message. `size` is its true length; of one longer than the connection's bound, `payload` is empty."""
+        """A message. `size` is its true length; of one over the connection's bound, `payload` is empty."""
 
     def next_turn(self, max_messages: int) -> Turn | None:
-        """The next blocks to write, at most `max_messages` (>= 1) of them; None when there is nothing to write.
+        """The next blocks to write, from 1 to `max_messages` of them; None when there is nothing to write.
 
-        Called only while the socket takes more. After None, `Connection.wake()` says that there is work again.
+        Called only while the socket takes more. `Connection.wake()` says that after None there is work again.
         """
