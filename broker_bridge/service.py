@@ -1,0 +1,193 @@
+"""The service put together: registry, storage, delivery, the broker and the API, from start to stop."""
+
+import asyncio
+import secrets
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from broker_bridge.api.app import make_app
+from broker_bridge.api.context import Context
+from broker_bridge.delivery.catalog import Catalog
+from broker_bridge.delivery.delivery import SUBSCRIPTIONS, Delivery
+from broker_bridge.embedded import EmbeddedBroker
+from broker_bridge.metrics import Metrics
+from broker_bridge.mqtt.address import BrokerAddress, tls_context
+from broker_bridge.mqtt.connection import Connection
+from broker_bridge.probe import ensure_alone
+from broker_bridge.registry.registry import Registry
+from broker_bridge.settings import ServiceSettings
+from broker_bridge.storage.cache import RangeCache
+from broker_bridge.storage.open import open_store
+from chunker.requests import MAX_PAYLOAD
+
+log = structlog.get_logger("service")
+
+DRAIN_SECONDS = 5.0
+"""How long a stop may take to write what is in hand, and to answer API calls under way."""
+
+
+class AddressTaken(Exception):
+    """Somebody else listens at an address that was to be ours, or it is not this machine's."""
+
+
+async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None], stop: asyncio.Event) -> None:
+    """Runs the service until `stop` is set; calls `ready` with the URLs of the API and the broker.
+
+    AddressTaken, AnotherService, BrokerUnreachable, BrokerRefused, RegistryLocked, RegistryUnavailable, and
+    ValueError for a setting that only shows to be wrong when it is used.
+    """
+    loop = asyncio.get_running_loop()
+    state = settings.state.expanduser()
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings.http))
+        state.mkdir(parents=True, exist_ok=True)
+        registry = Registry.open(settings.database or f"sqlite:///{state / 'registry.db'}")
+        stack.callback(registry.close)
+        store = open_store(
+            folder=_objects(settings, state),
+            s3_endpoint=settings.storage.s3_endpoint,
+            region=settings.region,
+            revalidate=settings.storage.revalidate,
+            readers=settings.cache.readers,
+        )
+        stack.callback(store.close)
+        cache = RangeCache(
+            store,
+            capacity=settings.cache.size,
+            range_size=settings.cache.range_size,
+            readers=settings.cache.readers,
+        )
+        stack.callback(cache.close)
+        catalog = Catalog(registry)
+        stack.callback(catalog.close)
+        delivery = Delivery(settings, catalog, cache)
+        stack.push_async_callback(delivery.close)
+        registry.on_change(lambda stream_id: loop.call_soon_threadsafe(delivery.forget, stream_id))
+
+        address, tls = await stack.enter_async_context(_broker(settings))
+        connection = Connection(
+            address,
+            delivery,
+            subscriptions=SUBSCRIPTIONS,
+            client_id=f"{settings.broker.client_id}-{secrets.token_hex(4)}",
+            tls=tls,
+            data_qos=settings.broker.data_qos,
+            max_payload=MAX_PAYLOAD,
+            keep_alive=settings.broker.keep_alive,
+        )
+        delivery.attach(connection)
+        running = asyncio.ensure_future(connection.run())
+        stack.push_async_callback(_join, running)
+        stack.push_async_callback(connection.close, DRAIN_SECONDS)
+        await connection.wait_ready(settings.broker.connect_timeout)
+
+        metrics = Metrics(delivery, cache, connection)
+        context = Context(
+            registry=registry,
+            store=store,
+            limits=settings.limits,
+            region=settings.region,
+            account=settings.account,
+            advertise=settings.advertise or _endpoint(address),
+            token_key=registry.secret("paging"),
+            clock=lambda: datetime.now(UTC),
+        )
+
+        def health() -> tuple[bool, dict[str, object]]:
+            connected = connection.stats.connected
+            return connected, {"broker": "connected" if connected else connection.stats.last_error}
+
+        app = make_app(context, health=health, metrics=metrics.render)
+        async with _http_server(app, listener) as url:
+            ready(url, address.url)
+            await stop.wait()
+            log.info("stopping")
+
+
+def _objects(settings: ServiceSettings, state: Path) -> Path | None:
+    """The folder of buckets; None where objects are in S3."""
+    storage = settings.storage
+    if storage.s3 or storage.s3_endpoint:
+        return None
+    folder = storage.objects.expanduser() if storage.objects else state / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@asynccontextmanager
+async def _broker(settings: ServiceSettings) -> AsyncIterator[tuple[BrokerAddress, ssl.SSLContext | None]]:
+    """The broker's address: of the one that was named, or of an embedded one that lives as long as we do."""
+    broker = settings.broker
+    if broker.url is None:
+        host, port = _host_and_port(broker.mqtt)
+        async with EmbeddedBroker(host, port) as address:
+            yield address, None
+        return
+    address = BrokerAddress.parse(broker.url)
+    tls = tls_context(broker.cafile, broker.cert, broker.key) if address.tls else None
+    await ensure_alone(address, tls, broker.client_id, broker.connect_timeout)
+    yield address, tls
+
+
+@contextmanager
+def _listen(http: str) -> Iterator[socket.socket]:
+    """A listening socket, bound before anything else is begun. AddressTaken."""
+    host, port = _host_and_port(http.removeprefix("http://"))
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise AddressTaken(f"http: cannot listen on {http}: {error.strerror or error}") from error
+    with listener:
+        yield listener
+
+
+@asynccontextmanager
+async def _http_server(app: "uvicorn._types.ASGIApplication", listener: socket.socket) -> AsyncIterator[str]:
+    """uvicorn on `listener`, for the time of the context; its URL."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS),
+    )
+    server = _Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    try:
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are the command's, and it sets `stop`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _join(task: "asyncio.Future[None]") -> None:
+    await task
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _endpoint(address: BrokerAddress) -> str:
+    """What DescribeEndpoint answers: the port only where it is not AWS's own."""
+    return address.host if address.port == 8883 else str(address)
