@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker_bridge.registry.errors import RegistryLocked, RegistryUnavailable
@@ -19,9 +19,12 @@ _WAIT_SECONDS = 10
 
 @contextmanager
 def unavailable_if_failing() -> Iterator[None]:
-    """Turns what the database's driver raises, and a wait for a connection that took too long, into one error."""
+    """Turns what the driver raises, and too long a wait for a connection, into RegistryUnavailable."""
     try:
         yield
+    except IntegrityError:
+        # A caller's mistake (a file id twice), no failure of the database: not to be retried or hidden.
+        raise
     except DBAPIError as error:
         raise RegistryUnavailable(f"the registry's database failed: {error.orig}") from error
     except PoolTimeout as error:
@@ -33,20 +36,20 @@ def parse_url(text_url: str) -> URL:
     try:
         url = make_url(text_url)
         url.get_dialect().import_dbapi()
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        # The URL itself is left out: it may hold a password.
+    except (NoSuchModuleError, ImportError) as error:
+        raise RegistryUnavailable(f"the driver that the database URL names is missing: {error}") from error
+    except ArgumentError as error:
+        # Not its text: the URL may hold a password.
+        raise RegistryUnavailable("the database URL is none; sqlite:///PATH would be one") from error
+    if url.get_backend_name() == "sqlite" and (url.database or ":").startswith((":", "file:")):
         raise RegistryUnavailable(
-            f"the database URL cannot be used: {type(error).__name__}: {error}"
-        ) from error
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise RegistryUnavailable(
-            "the registry needs a database that lasts: sqlite:///FILE, not one in memory"
+            "a SQLite registry is sqlite:///PATH, a file: nothing in memory, no file: URI"
         )
     return url
 
 
 class Lock:
-    """Keeps a SQLite file to one service: a lock on a file beside it, which its holder's death releases too."""
+    """Keeps a SQLite file to one service: a lock on a file beside it, which its holder's death releases."""
 
     def __init__(self, database: Path) -> None:
         """Takes the lock, or raises RegistryLocked at once."""
@@ -60,7 +63,7 @@ class Lock:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._handle)
-            raise RegistryLocked(f"another service works in {database.parent.absolute()}") from error
+            raise RegistryLocked(f"another service works in {database.parent}") from error
 
     def release(self) -> None:
         """Lets the next one in. The file stays: removing it could remove the next holder's."""
@@ -71,7 +74,8 @@ def prepare_file(database: Path) -> Lock:
     """Locks a SQLite database, and makes its folder and file where they are not there yet."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        lock = Lock(database)
+        # Resolved: by whichever link two services came, they meet at one lock.
+        lock = Lock(database.resolve())
         # For its owner alone: it holds the key that signs paging tokens.
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
@@ -92,7 +96,7 @@ def connect(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS}, **options)
 
     @event.listens_for(engine, "connect")
-    def set_up(connection: Any, record: object) -> None:
+    def set_up(connection: Any, _record: object) -> None:
         # The driver's own transactions begin at the first change only and leave CREATE TABLE outside; ours
         # begin where SQLAlchemy says.
         connection.isolation_level = None

@@ -1,4 +1,4 @@
-"""What can be wrong with a registry. Messages are for logs and operators; only the first four concern a client."""
+"""What can be wrong with a registry. Messages are for logs and operators."""
 
 
 class RegistryError(Exception):

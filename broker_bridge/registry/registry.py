@@ -33,7 +33,7 @@ class Registry:
     """The registry, open. Its calls block, and may come from several threads at once.
 
     A change that has returned is on the disk; one that raised has changed nothing. Every call raises
-    RegistryUnavailable when the database fails.
+    RegistryUnavailable when the database fails; only if that was during the commit, the change may stand.
     """
 
     def __init__(self, engine: Engine, lock: database.Lock | None, read_only: bool) -> None:
@@ -233,7 +233,7 @@ class Registry:
 def _lock_stream(connection: Connection, stream_id: str) -> int:
     """The stream's version, which nobody changes before this transaction ends."""
     chosen = select(_STREAMS.c.version).where(_STREAMS.c.stream_id == stream_id)
-    version = connection.execute(chosen.with_for_update()).scalar()
+    version: int | None = connection.execute(chosen.with_for_update()).scalar()
     if version is None:
         raise StreamNotFound(stream_id)
     return version

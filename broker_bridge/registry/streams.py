@@ -17,7 +17,7 @@ class StreamFile:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream at one version. `files` in ascending file id; versions start at 1 (PROTOCOL "The control plane")."""
+    """A stream at one version: `files` by ascending id, versions from 1 (PROTOCOL "The control plane")."""
 
     stream_id: str
     version: int
