@@ -16,7 +16,7 @@ from broker_bridge.api.app import make_app
 from broker_bridge.api.context import Context
 from broker_bridge.delivery.catalog import Catalog
 from broker_bridge.delivery.delivery import SUBSCRIPTIONS, Delivery
-from broker_bridge.embedded import EmbeddedBroker
+from broker_bridge.embedded import EmbeddedBroker, EmbeddedBrokerError
 from broker_bridge.metrics import Metrics
 from broker_bridge.mqtt.address import BrokerAddress, tls_context
 from broker_bridge.mqtt.connection import Connection
@@ -40,8 +40,8 @@ class AddressTaken(Exception):
 async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None], stop: asyncio.Event) -> None:
     """Runs the service until `stop` is set; calls `ready` with the URLs of the API and the broker.
 
-    AddressTaken, AnotherService, BrokerUnreachable, BrokerRefused, RegistryLocked, RegistryUnavailable, and
-    ValueError for a setting that only shows to be wrong when it is used.
+    AddressTaken, AnotherService, BrokerUnreachable, BrokerRefused, EmbeddedBrokerError (and its PortTaken),
+    RegistryLocked, RegistryUnavailable, and ValueError for a setting that only shows to be wrong when used.
     """
     loop = asyncio.get_running_loop()
     state = settings.state.expanduser()
@@ -69,9 +69,15 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
         stack.callback(catalog.close)
         delivery = Delivery(settings, catalog, cache)
         stack.push_async_callback(delivery.close)
-        registry.on_change(lambda stream_id: loop.call_soon_threadsafe(delivery.forget, stream_id))
 
-        address, tls = await stack.enter_async_context(_broker(settings))
+        def changed(stream_id: str) -> None:
+            loop.call_soon_threadsafe(delivery.forget, stream_id)
+
+        registry.on_change(changed)
+
+        embedded, address, tls = await _broker(settings)
+        if embedded is not None:
+            stack.push_async_callback(embedded.stop)
         connection = Connection(
             address,
             delivery,
@@ -107,7 +113,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
         app = make_app(context, health=health, metrics=metrics.render)
         async with _http_server(app, listener) as url:
             ready(url, address.url)
-            await stop.wait()
+            await _until(stop, embedded)
             log.info("stopping")
 
 
@@ -121,19 +127,32 @@ def _objects(settings: ServiceSettings, state: Path) -> Path | None:
     return folder
 
 
-@asynccontextmanager
-async def _broker(settings: ServiceSettings) -> AsyncIterator[tuple[BrokerAddress, ssl.SSLContext | None]]:
-    """The broker's address: of the one that was named, or of an embedded one that lives as long as we do."""
+async def _broker(
+    settings: ServiceSettings,
+) -> tuple[EmbeddedBroker | None, BrokerAddress, ssl.SSLContext | None]:
+    """The broker that was named, where nobody else serves on it; without one, an embedded one is started."""
     broker = settings.broker
     if broker.url is None:
-        host, port = _host_and_port(broker.mqtt)
-        async with EmbeddedBroker(host, port) as address:
-            yield address, None
-        return
+        embedded = await EmbeddedBroker.start(*_host_and_port(broker.mqtt))
+        return embedded, embedded.address, None
     address = BrokerAddress.parse(broker.url)
     tls = tls_context(broker.cafile, broker.cert, broker.key) if address.tls else None
     await ensure_alone(address, tls, broker.client_id, broker.connect_timeout)
-    yield address, tls
+    return None, address, tls
+
+
+async def _until(stop: asyncio.Event, embedded: EmbeddedBroker | None) -> None:
+    """Returns when `stop` is set; EmbeddedBrokerError if the embedded broker ends before."""
+    stopped = asyncio.ensure_future(stop.wait())
+    if embedded is None:
+        await stopped
+        return
+    died = asyncio.ensure_future(embedded.died())
+    await asyncio.wait([stopped, died], return_when="FIRST_COMPLETED")
+    if not stopped.done():
+        stopped.cancel()
+        raise EmbeddedBrokerError(f"the embedded broker ended by itself, with status {died.result()}")
+    died.cancel()
 
 
 @contextmanager

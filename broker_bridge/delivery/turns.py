@@ -124,6 +124,8 @@ class Turns:
         self._scheduler.park(flow)
         if self._permits.take(flow):
             missing.future.add_done_callback(lambda done: self._loaded(flow, request, missing.index, done))
+        else:
+            missing.future.cancel()  # it asks again when it has a permit
 
     def _loaded(self, flow: Flow, request: Wanted, index: int, done: "asyncio.Future[bytes]") -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
