@@ -34,7 +34,8 @@ def markdown() -> str:
     groups: dict[str, list[Setting]] = {}
     for name, setting in leaves().items():
         groups.setdefault(name.rpartition(".")[0], []).append(setting)
-    meanings = _meanings()
+    helps = {SHORT_NAMES.get(name, name): flag.help for name, flag in FLAGS.items()}
+    meanings = {name: text or helps.get(name, "") for name, text in _meanings().items()}
     for group, settings in groups.items():
         lines.append(f"## {'`[' + group + ']`' if group else 'Without a table'}\n")
         lines.append("| setting | flag | default | meaning |\n| --- | --- | --- | --- |")

@@ -156,14 +156,23 @@ def value_of(settings: Settings, name: str) -> object:
 
 
 def masked(text: str) -> str:
-    """`text` with the passwords of URLs in it replaced, in `user:password@` as in `?password=`."""
-    text = re.sub(r"(?<=://)([^/?#@:]*):.*@", r"\1:***@", text)
+    """`text` with a URL's password replaced, in `user:password@` as in `?password=`, and without a scheme."""
+    start = "(?<=://)" if "://" in text else r"(?<![^'\"])"
+    text = re.sub(start + r"([^/?#@:'\"]*):.*@", r"\1:***@", text)
     return re.sub(r"(?i)(?<=[?&])([^=&#]*(?:passw|secret|token)[^=&#]*)=[^&#]*", r"\1=***", text)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port is reached from this machine alone."""
+    host = urlsplit(f"//{address}").hostname or ""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
 def _check_api(text: str) -> None:
     if text.startswith("https://"):
-        _split("http", text)
+        parts = _split("http", text)
+        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+            raise ValueError(f"http is {masked(text)!r}; it must be host:port or https://host[:port][/path]")
     else:
         _check_address("http", text)
 

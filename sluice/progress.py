@@ -1,0 +1,69 @@
+"""How far a transfer is: a bar where stderr is a terminal, else a line now and then."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LINE_SECONDS = 5.0
+"""Between two lines where there is no terminal."""
+
+
+class Meter:
+    """Shows `label` and how many bytes of how many are done. Nothing is imported before the first."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` bytes."""
+        if self._terminal:
+            self._draw(done, total)
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            percent = 100 * done // total if total else 100
+            print(f"{self._label}: {percent} %, {done} of {total} bytes", file=sys.stderr)
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _draw(self, done: int, total: int) -> None:
+        if self._bar is None:
+            from rich import progress as rich
+            from rich.console import Console
+
+            self._bar = rich.Progress(
+                rich.TextColumn("{task.description}", markup=False),
+                rich.BarColumn(),
+                rich.DownloadColumn(),
+                rich.TransferSpeedColumn(),
+                rich.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            # From here: what an earlier run left is no part of this one's rate.
+            self._task = self._bar.add_task(self._label, completed=done, total=total)
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total)
+
+
+def rate(size: int, seconds: float) -> str:
+    """Bytes a second, for people."""
+    return f"{size / max(seconds, 1e-9) / 1e6:.1f} MB/s"
