@@ -1,11 +1,12 @@
 """Strict decoding of CBOR requests (PROTOCOL "Rejections", `InvalidCbor`; RFC 8949).
 
-Integers, text and byte strings come out as themselves. Everything else a request has no use for (arrays,
-maps, tags, floats, simple values, booleans and null among them) comes out as a tuple, which compares equal
-only to the same item: that is all that finding duplicate keys needs.
+Integers, text and byte strings come out as themselves. Everything else (arrays, maps, tags, floats, simple
+values, booleans and null among them) is of no use to a request and comes out as a tuple, so that it is taken
+for none of them.
 """
 
 import struct
+from typing import Any
 
 from chunker.errors import Malformed
 
@@ -50,6 +51,10 @@ def _pairs(data: bytes, at: int, depth: int) -> tuple[list[tuple[Item, Item]], i
         value, at = _item(data, at, depth)
         if value is _BREAK:
             raise Malformed("a break where none may be")
+        if type(key) is tuple:
+            # Bytes, since Python's hash of numbers, alone or in tuples, is no secret: a device could make
+            # thousands of different keys of one hash, and finding duplicates among them is quadratic.
+            key = ("key", _canonical(key))
         keys.add(key)
         entries.append((key, value))
     if len(keys) != len(entries):
@@ -65,7 +70,7 @@ def _item(data: bytes, at: int, depth: int) -> tuple[Item, int]:
     major = head >> 5
     if major == 5:
         entries, at = _pairs(data, at, depth + 1)
-        return ("map", frozenset(entries)), at
+        return ("map", entries), at
     if major == 7:
         return _simple(data, at)
     argument, at = _argument(data, at)
@@ -99,7 +104,7 @@ def _array(data: bytes, at: int, count: int | None, depth: int) -> tuple[Item, i
                 raise Malformed("a break where none may be")
             break
         items.append(item)
-    return ("array", *items), at
+    return ("array", items), at
 
 
 def _string(data: bytes, at: int, length: int | None, major: int) -> tuple[bytes, int]:
@@ -149,3 +154,25 @@ def _simple(data: bytes, at: int) -> tuple[Item, int]:
         number: float = struct.unpack(_FLOATS[info], data[at + 1 : end])[0]
         return ("float", struct.pack(">d", number)), end
     return ("simple", value), end
+
+
+def _canonical(item: Any) -> bytes:
+    """The same for two items only if they are the same in CBOR's data model, however they were encoded.
+
+    A map's keys come as `_pairs` left them, so that nothing within a key is gone through twice.
+    """
+    if type(item) is int:
+        return b"int %d," % item
+    if type(item) is not tuple:
+        kind, content = ("text", item.encode("utf-8")) if type(item) is str else ("bytes", item)
+    elif item[0] == "array":
+        kind, content = "array", b"".join(map(_canonical, item[1]))
+    elif item[0] == "map":
+        kind, content = "map", b"".join(sorted(_canonical(key) + _canonical(value) for key, value in item[1]))
+    elif item[0] == "tag":
+        kind, content = f"tag {item[1]}", _canonical(item[2])
+    elif item[0] == "simple":
+        kind, content = f"simple {item[1]}", b""
+    else:
+        kind, content = item
+    return b"%s %d:%s" % (kind.encode(), len(content), content)
