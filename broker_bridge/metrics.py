@@ -1,11 +1,12 @@
 """What `GET /metrics` shows (Prometheus text format). Everything is read only when somebody asks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from broker_bridge.api.dispatch import ApiStats
 from broker_bridge.delivery.delivery import Delivery
 from broker_bridge.delivery.stats import LATENCY_BOUNDS
 from broker_bridge.mqtt.connection import Connection
@@ -15,10 +16,13 @@ from broker_bridge.storage.cache import RangeCache
 class Metrics(Collector):
     """The service's counters, collected from the rooms that keep them."""
 
-    def __init__(self, delivery: Delivery, cache: RangeCache, connection: Connection) -> None:
+    def __init__(
+        self, delivery: Delivery, cache: RangeCache, connection: Connection, api: Callable[[], ApiStats]
+    ) -> None:
         self._delivery = delivery
         self._cache = cache
         self._connection = connection
+        self._api = api
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -33,6 +37,7 @@ class Metrics(Collector):
         yield from self._work()
         yield from self._storage()
         yield from self._broker()
+        yield from self._api_calls()
 
     def _requests(self) -> Iterator[Metric]:
         stats = self._delivery.stats
@@ -99,3 +104,11 @@ class Metrics(Collector):
             ("sluice_broker_not_taken", "QoS 1 messages the broker refused.", stats.not_taken),
         ):
             yield CounterMetricFamily(name, text, value=count)
+
+    def _api_calls(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            "sluice_api_answers", "Answers to API calls.", labels=["service", "operation", "status"]
+        )
+        for (service, operation, status), count in self._api().answers().items():
+            calls.add_metric([service, operation, str(status)], count)
+        yield calls

@@ -12,7 +12,8 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from broker_bridge.api.app import make_app
+from broker_bridge.api import iot, server
+from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
 from broker_bridge.delivery.catalog import Catalog
 from broker_bridge.delivery.delivery import SUBSCRIPTIONS, Delivery
@@ -30,7 +31,7 @@ from chunker.requests import MAX_PAYLOAD
 log = structlog.get_logger("service")
 
 DRAIN_SECONDS = 5.0
-"""How long a stop may take to write what is in hand, and to answer API calls under way."""
+"""How long a stop may take to write what devices were promised."""
 
 
 class AddressTaken(Exception):
@@ -94,7 +95,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
         stack.push_async_callback(connection.close, DRAIN_SECONDS)
         await connection.wait_ready(settings.broker.connect_timeout)
 
-        metrics = Metrics(delivery, cache, connection)
+        metrics = Metrics(delivery, cache, connection, lambda: api.stats)
         context = Context(
             registry=registry,
             store=store,
@@ -110,8 +111,8 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             connected = connection.stats.connected
             return connected, {"broker": "connected" if connected else connection.stats.last_error}
 
-        app = make_app(context, health=health, metrics=metrics.render)
-        async with _http_server(app, listener) as url:
+        api = Api([iot.SERVICE], context, health=health, metrics=metrics.render)
+        async with _http_server(api, listener) as url:
             ready(url, address.url)
             await _until(stop, embedded)
             log.info("stopping")
@@ -169,24 +170,15 @@ def _listen(http: str) -> Iterator[socket.socket]:
 
 
 @asynccontextmanager
-async def _http_server(app: "uvicorn._types.ASGIApplication", listener: socket.socket) -> AsyncIterator[str]:
+async def _http_server(api: Api, listener: socket.socket) -> AsyncIterator[str]:
     """uvicorn on `listener`, for the time of the context; its URL."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(DRAIN_SECONDS),
-    )
-    server = _Server(config)
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
+    http = _Server(server.config(api, host, port))
+    serving = asyncio.ensure_future(http.serve(sockets=[listener]))
     try:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
-        server.should_exit = True
+        http.should_exit = True
         await serving
 
 
