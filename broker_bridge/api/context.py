@@ -1,0 +1,26 @@
+"""What operations work with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker_bridge.registry.registry import Registry
+from broker_bridge.storage.objects import ObjectStore
+from chunker.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The service's doors and settings, handed to every operation. All of it is thread safe."""
+
+    registry: Registry
+    store: ObjectStore
+    limits: Limits
+    region: str
+    account: str
+    advertise: str
+    """The broker as DescribeEndpoint names it: host, or host:port."""
+    token_key: bytes
+    """Signs paging tokens; the same after a restart, so that they stay good."""
+    clock: Callable[[], datetime]
+    """The time, in UTC."""
