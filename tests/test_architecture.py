@@ -127,8 +127,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         for top, owner in for_tests.items()
         if not owner & (declared | extras | COMES_WITH_BOTO3 | {"docker"})
     ] == []
-    # paho-mqtt: the device's transport, which is being written.
-    assert declared - set().union(*shipped.values()) - {"paho-mqtt"} == set()
+    assert declared - set().union(*shipped.values()) == set()
 
 
 def test_get_loads_no_service() -> None:

@@ -120,7 +120,11 @@ class MosquittoServer:
             lines.append("allow_anonymous true")
         lines += [self._runner.listen, *listener_lines]
         self.config_path.write_text("\n".join(lines) + "\n")
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

@@ -39,9 +39,15 @@ class MotoServer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
-        wait_until(lambda: self._ended() or accepts("127.0.0.1", port), timeout=60, what="moto's listening")
-        if self._ended():
-            raise RuntimeError(f"moto did not start: {log_path.read_text(errors='replace')}")
+        try:
+            wait_until(
+                lambda: self._ended() or accepts("127.0.0.1", port), timeout=60, what="moto's listening"
+            )
+            if self._ended():
+                raise RuntimeError(f"moto did not start: {log_path.read_text(errors='replace')}")
+        except BaseException:
+            self.close()
+            raise
 
     def _ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
