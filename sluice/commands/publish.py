@@ -12,9 +12,9 @@ from sluice.progress import Meter
 
 USAGE = "sluice publish FILE --stream ID [--file N] [--bucket NAME] [--json] [FLAGS]"
 EXAMPLES = """examples:
-  sluice publish firmware.bin --stream pump-1.4
-  sluice publish modem.bin --stream pump-1.4 --file 1
-  sluice publish firmware.bin --stream pump-1.4 --s3-endpoint http://127.0.0.1:9000 --bucket firmware
+  sluice publish firmware.bin --stream pump-1-4
+  sluice publish modem.bin --stream pump-1-4 --file 1
+  sluice publish firmware.bin --stream pump-1-4 --s3-endpoint http://127.0.0.1:9000 --bucket firmware
 
 The object is written under a key that no other bytes ever get; then the stream is created, or the file is
 set in it and its version goes up. Its other files stay. Publishing what is there already changes nothing.
