@@ -168,7 +168,7 @@ class RangeCache:
         await self._wait(ref, 0, _CHECK)
 
     def close(self) -> None:
-        """Fails all that wait, with StoreUnavailable. What is being read ends by itself: close the store then."""
+        """Fails all that wait, with StoreUnavailable. Close the store after it."""
         self._closed = True
         for known in list(self._objects.values()):
             self._drop(known, StoreUnavailable("the range cache is closed"))

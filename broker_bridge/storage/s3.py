@@ -62,7 +62,8 @@ class S3Store:
     A failed attempt is made again up to `attempts` times in all, after pauses of 0.1 s doubling to 2 s, give
     or take a half. None is begun, and no body waited for, later than `total_timeout` after the call: the
     longest that `head`, `check` and `read` take is `total_timeout + connect_timeout + read_timeout` (for
-    a host of several addresses, one `connect_timeout` for each).
+    a host of several addresses, one `connect_timeout` for each; a server that trickles its headers, which
+    no store does, is not found out).
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Folders, S3 and the range cache."""
