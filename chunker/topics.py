@@ -1,7 +1,4 @@
-"""Topics of MQTT file delivery (PROTOCOL "Topics"). Part of the device set: runs on MicroPython.
-
-`$aws/things/{thing}/streams/{stream}/{verb}/{encoding}`
-"""
+"""`$aws/things/{thing}/streams/{stream}/{verb}/{encoding}` (PROTOCOL "Topics"). Part of the device set."""
 
 CBOR = "cbor"
 JSON = "json"

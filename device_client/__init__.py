@@ -1,1 +1,1 @@
-"""Downloads, resumes and verifies files over MQTT. Imports nothing, so that MicroPython loads only what it uses."""
+"""Downloads, resumes and verifies files over MQTT. Imports nothing: MicroPython loads only what it uses."""
