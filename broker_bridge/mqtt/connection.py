@@ -31,7 +31,8 @@ class Connection:
     Subscribes to `subscriptions` (filter, QoS 0 or 1) on each connect; the session is clean. Data goes out at
     `data_qos` 0 or 1, control messages at QoS 1. Payloads over `max_payload` bytes are reported, not kept.
     `keep_alive` in seconds, 5–65535. `backoff` is the shortest and the longest wait between attempts in
-    seconds, `control_limit` the most control messages queued.
+    seconds, `control_limit` the most control messages queued, `answer_timeout` the seconds for CONNACK and
+    for SUBACK (half of it for MQTT 5's CONNECT, which old brokers may leave unanswered).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Connection:
         keep_alive: int = 30,
         backoff: tuple[float, float] = (0.2, 30.0),
         control_limit: int = 1000,
+        answer_timeout: float = 10.0,
     ) -> None:
         self.address = address
         self.stats = Stats()
@@ -59,6 +61,7 @@ class Connection:
         self._keep_alive = keep_alive
         self._backoff = backoff
         self._control_limit = control_limit
+        self._answer_timeout = answer_timeout
         self._link: Link | None = None
         self._closing = asyncio.Event()
         self._settled = asyncio.Event()
@@ -139,6 +142,7 @@ class Connection:
             password=address.password,
             keep_alive=self._keep_alive,
             max_payload=self._max_payload,
+            answer_timeout=self._answer_timeout,
         )
         link = Link(
             session,

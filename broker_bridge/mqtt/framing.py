@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from broker_bridge.mqtt.packets import PUBLISH, V5, MalformedPacket, Publish, parse_publish
-from broker_bridge.mqtt.properties import parse_varint
+from broker_bridge.mqtt.packets import PUBLISH, V5, Publish, parse_publish
+from broker_bridge.mqtt.properties import MalformedPacket, parse_varint
 
 MAX_PROPERTIES: Final = 65536
 """Bytes of properties that a message may have to be kept."""

@@ -158,7 +158,8 @@ class Link(asyncio.Protocol):
         if self._was_ready:
             self._stats.connected = False
             self._handler.disconnected()
-        self.ended.set_result(self._result)
+        if not self.ended.cancelled():
+            self.ended.set_result(self._result)
 
     def _unannounced(self, exc: Exception | None) -> Ended:
         phase = self.session.phase
@@ -216,7 +217,7 @@ class Link(asyncio.Protocol):
                 self.wake()
                 return
             parts, size = self._batch()
-            if not parts:
+            if not parts and not size:
                 if self._drained is not None and not self._control and not self._drained.done():
                     self._drained.set_result(None)
                 return
@@ -245,7 +246,7 @@ class Link(asyncio.Protocol):
             written = append_turn(
                 parts, turn, session.version, session.max_packet_size, self._take_id if qos_1 else None
             )
-            # A turn without blocks is of no use, but must not keep us here for ever.
+            # A turn of which nothing is written (too large) must neither keep us here nor look like the end.
             size += written.size or BATCH_BYTES
             stats.data_written += written.messages
             if written.too_large:
@@ -281,7 +282,7 @@ class Link(asyncio.Protocol):
         )
 
     def _write(self, parts: Parts) -> None:
-        if self._transport is None:
+        if self._transport is None or not parts:
             return
         self._stats.bytes_written += sum(map(len, parts))
         if self._tls:

@@ -19,8 +19,6 @@ from broker_bridge.mqtt.properties import (
     parse_properties,
 )
 
-__all__ = ["MalformedPacket"]
-
 V311: Final = 4
 V5: Final = 5
 
@@ -38,8 +36,9 @@ MAX_REMAINING: Final = 268_435_455
 _CLEAN_START: Final = 0x02
 _HAS_PASSWORD: Final = 0x40
 _HAS_USERNAME: Final = 0x80
-# Topic Alias Maximum 0: the server sends none. That is the default too, but not every server knows defaults.
-_CONNECT_PROPERTIES: Final = b"\x03\x22\x00\x00"
+# None: the defaults are what we want (no topic aliases, the session ends with the connection), and amqtt,
+# which looks at the version last, takes properties for a client id's length and waits for so many bytes.
+_CONNECT_PROPERTIES: Final = b"\x00"
 # MQTT 5 subscription options: Retain Handling 2, nothing that was retained is sent at subscribing.
 _NO_RETAINED: Final = 0x20
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from broker_bridge.mqtt import packets, reasons
 from broker_bridge.mqtt.framing import Framer
-from broker_bridge.mqtt.packets import V5, MalformedPacket, Publish
+from broker_bridge.mqtt.packets import V5, Publish
 from broker_bridge.mqtt.properties import (
     ASSIGNED_CLIENT_ID,
     MAXIMUM_PACKET_SIZE,
@@ -20,6 +20,7 @@ from broker_bridge.mqtt.properties import (
     REASON_STRING,
     RECEIVE_MAXIMUM,
     SERVER_KEEP_ALIVE,
+    MalformedPacket,
     Properties,
 )
 
@@ -27,8 +28,6 @@ QOS1_WINDOW: Final = 20
 """Most QoS 1 messages unacknowledged (DESIGN "Processes"); Mosquitto drops some beyond its 20 silently."""
 CONTROL_RESERVE: Final = 4
 """Places of that window which data leaves free for control messages."""
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for CONNACK, and again for SUBACK."""
 EARLY_MESSAGES: Final = 1000
 """Messages kept that come before SUBACK, as the standard allows; more are dropped: devices ask again."""
 
@@ -44,14 +43,14 @@ class Phase(Enum):
 
 
 class Cause(Enum):
-    """Why a session ended; the last two only its connection can tell."""
+    """Why a session ended; TLS only its connection can tell."""
 
     VERSION = "the server does not speak this version of MQTT"
     REFUSED = "the server refused the connection or a subscription"
     DISCONNECTED = "the server ended the session"
     MALFORMED = "the server sent what it must not send"
     SILENT = "the server did not answer in time"
-    UNANSWERED = "the connection was closed before CONNACK"
+    UNANSWERED = "the server did not answer CONNECT"
     TLS = "TLS failed"
 
 
@@ -95,6 +94,8 @@ class Session:
     """See the module. `version` is packets.V311 or packets.V5.
 
     `max_payload` bytes is the longest payload that is kept; `keep_alive` in seconds, 1–65535.
+    `answer_timeout` is the bound for CONNACK, and again for SUBACK, in seconds; MQTT 5's CONNECT, which old
+    servers may not know how to answer, gets half of it.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Session:
         password: str | None = None,
         keep_alive: int = 30,
         max_payload: int = 65536,
+        answer_timeout: float = 10.0,
     ) -> None:
         self.version = version
         self.phase = Phase.NEW
@@ -119,6 +121,7 @@ class Session:
         self._subscriptions = tuple(subscriptions)
         self._credentials = (username, password)
         self._keep_alive = keep_alive
+        self._answer_timeout = answer_timeout
         self._framer = Framer(version, max_payload)
         self._output = bytearray()
         # Packet id → when it was sent, oldest first.
@@ -138,7 +141,7 @@ class Session:
             self.version, self.client_id, self._keep_alive, *self._credentials
         )
         self.phase = Phase.CONNECTING
-        self._due = now + ANSWER_TIMEOUT
+        self._due = now + self._answer_timeout / (2 if self.version == V5 else 1)
 
     def disconnect(self) -> None:
         """Ends the session in order: DISCONNECT is due for output, and nothing after it."""
@@ -203,8 +206,10 @@ class Session:
         """
         if self.over or now < self.deadline():
             return []
-        if self.phase is not Phase.READY:
-            return [self._end(Cause.SILENT, f"no answer within {ANSWER_TIMEOUT:g} s: {self.phase.value}")]
+        if self.phase is Phase.CONNECTING:
+            return [self._end(Cause.UNANSWERED, "the broker did not answer CONNECT in time")]
+        if self.phase is Phase.SUBSCRIBING:
+            return [self._end(Cause.SILENT, "the broker did not answer SUBSCRIBE in time")]
         if self._pinged_at is not None:
             return [self._end(Cause.SILENT, f"a ping was not answered within {self._keep_alive / 2:g} s")]
         oldest = next(iter(self._unacknowledged.values()), now)
@@ -310,7 +315,7 @@ class Session:
         self._subscribe_id = self._last_packet_id = self._free_packet_id()
         self._output += packets.encode_subscribe(self.version, self._subscribe_id, self._subscriptions)
         self.phase = Phase.SUBSCRIBING
-        self._due = now + ANSWER_TIMEOUT
+        self._due = now + self._answer_timeout
 
     def _take_suback(self, body: bytes, now: float, events: list[Event]) -> None:
         suback = packets.parse_suback(self.version, body)
