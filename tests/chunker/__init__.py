@@ -1,0 +1,1 @@
+"""What devices ask for, decoded, and what the service answers."""
