@@ -224,22 +224,24 @@ def parse_publish(version: int, flags: int, body: bytes) -> Publish:
         raise MalformedPacket(f"PUBLISH at QoS {qos}; 1 was the highest asked for")
     if not qos and flags & 8:
         raise MalformedPacket("PUBLISH at QoS 0 says that it is a duplicate")
-    offset = 2 + int.from_bytes(body[:2], "big")
+    size = len(body)
+    if size < 2:
+        raise MalformedPacket("PUBLISH is cut off")
+    offset = 2 + (body[0] << 8 | body[1])
     raw_topic = body[2:offset]
     packet_id = 0
-    end_of_id = offset + 2 * qos
-    if end_of_id > len(body) or len(body) < 2:
+    if offset + 2 * qos > size:
         raise MalformedPacket("PUBLISH is cut off")
     if qos:
         packet_id = body[offset] << 8 | body[offset + 1]
         if not packet_id:
             raise MalformedPacket("PUBLISH has packet id 0")
-        offset = end_of_id
+        offset += 2
     if version == V5:
-        if offset < len(body) and body[offset] == 0:
+        if offset < size and body[offset] == 0:
             offset += 1
         else:
-            properties, offset = parse_properties(body, offset, len(body), IN_PUBLISH)
+            properties, offset = parse_properties(body, offset, size, IN_PUBLISH)
             if TOPIC_ALIAS in properties:
                 raise MalformedPacket("PUBLISH has a topic alias; none was allowed")
     try:
@@ -248,7 +250,7 @@ def parse_publish(version: int, flags: int, body: bytes) -> Publish:
         raise MalformedPacket("PUBLISH has a topic that is no UTF-8") from None
     if not topic or "\0" in topic or "+" in topic or "#" in topic:
         raise MalformedPacket("PUBLISH has a topic that is empty or has U+0000, + or # in it")
-    return Publish(topic, body[offset:], len(body) - offset, qos, bool(flags & 1), packet_id)
+    return Publish(topic, body[offset:], size - offset, qos, flags & 1 == 1, packet_id)
 
 
 def _packet_id(name: str, body: bytes) -> int:
