@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_stream_from_its_creation_to_its_end(api: Running, iot: Any) -> None:
 
     assert iot.delete_stream(streamId="whole")["ResponseMetadata"]["HTTPStatusCode"] == 200
     for call in (iot.describe_stream, iot.delete_stream, iot.update_stream):
-        code, message, status = refused(lambda call=call: call(streamId="whole"))
+        code, message, status = refused(partial(call, streamId="whole"))
         assert (code, status) == ("ResourceNotFoundException", 404)
         assert "whole" in message
 
