@@ -24,45 +24,46 @@ def encode(fields: "dict[str, int | str | bytes | bytearray]") -> bytes:
 def decode(data: memoryview) -> "dict[str, object]":
     """The map that `data` is, whole; ValueError if it is anything else. Byte strings are views of `data`.
 
-    Keys that are not text are dropped; floats and simple values become None. No tags, no indefinite lengths.
+    Floats and simple values become None. No tags, no indefinite lengths, no maps or arrays as keys.
     """
-    try:
-        fields, end = _item(data, 0, 8)  # deep: a description needs 3, and a small machine's stack is short
-    except IndexError:
-        raise ValueError("CBOR ends early") from None
-    if end != len(data) or not isinstance(fields, dict):
-        raise ValueError("not one CBOR map")
-    return fields
-
-
-def _item(data: memoryview, at: int, depth: int) -> "tuple[object, int]":
-    major, value = data[at] >> 5, data[at] & 31
-    at += 1
-    if value > 23:
-        start = at
-        at += 1 << (value - 24)
-        if value > 27 or at > len(data):
-            raise ValueError("CBOR head cut short or not well-formed")
-        value = int.from_bytes(data[start:at], "big")
-    if major < 2:
-        return (-1 - value if major else value), at
-    if major == 7:
-        return None, at
-    if major == 6 or depth == 0 or value > len(data) - at:
-        raise ValueError("CBOR tag, nested too deep, or ends early")
-    if major < 4:
-        text = data[at : at + value]
-        return (text if major == 2 else str(text, "utf-8")), at + value
+    above: list[tuple[list[object], int, bool]] = []  # what is around the array or map being read
     items: list[object] = []
-    fields: dict[str, object] = {}
-    for _ in range(value):
-        item, at = _item(data, at, depth - 1)
-        if major == 4:
-            items.append(item)
+    left, is_map, at, size = 1, False, 0, len(data)
+    while left or above:
+        if not left:
+            done = _fields(items) if is_map else items
+            items, left, is_map = above.pop()
+            items.append(done)
             continue
-        held, at = _item(data, at, depth - 1)
-        if isinstance(item, str):
-            if item in fields:
-                raise ValueError("CBOR key twice")
-            fields[item] = held
-    return (items if major == 4 else fields), at
+        left -= 1
+        head = data[at] if at < size else 0xFF
+        major, value = head >> 5, head & 31
+        at += 1
+        if value > 23:
+            start = at
+            at += 1 << (value - 24)
+            if value > 27 or at > size:
+                raise ValueError("CBOR not well-formed, or ends early")
+            value = int.from_bytes(data[start:at], "big")
+        if major < 2:
+            items.append(-1 - value if major else value)
+        elif major == 7:
+            items.append(None)
+        elif major == 6 or value > size - at or len(above) > 8:
+            raise ValueError("CBOR tag, nested too deep, or ends early")
+        elif major < 4:
+            at += value
+            items.append(data[at - value : at] if major == 2 else str(data[at - value : at], "utf-8"))
+        else:
+            above.append((items, left, is_map))
+            items, left, is_map = [], value * (major - 3), major == 5
+    if at != size or not isinstance(items[0], dict):
+        raise ValueError("not one CBOR map")
+    return items[0]
+
+
+def _fields(items: "list[object]") -> "dict[object, object]":
+    fields = {items[i]: items[i + 1] for i in range(0, len(items), 2) if isinstance(items[i], (int, str))}
+    if 2 * len(fields) != len(items):
+        raise ValueError("CBOR key twice, or neither text nor number")
+    return fields

@@ -91,15 +91,14 @@ class Download:
         if encoding != JSON:
             self.topics.append(topic(thing, stream, "rejected", JSON))
         self.file, self._token, self._encoding = (stream, file_id), token, encoding
-        self._get = topic(thing, stream, "get", encoding)
-        self._describe = topic(thing, stream, "describe", encoding)
-        self._budget, self._patience, self._resume = budget, patience, resume
-        self._connected = False
+        self._get, self._describe = [topic(thing, stream, verb, encoding) for verb in ("get", "describe")]
+        self._budget, self._patience = budget, patience
+        self._resume = resume if resume and block_size in (0, resume[4]) else None
+        self._connected, self._blind = False, ""
         self._windows: list[_Window] = []  # in the order sent
         self._wait = FIRST_WAIT
         self._progress = now  # when something new last came
         self._failures, self._failed_at = 0, now - FIRST_WAIT
-        self._blind = ""
         self._limit = self._step = 1  # blocks in flight, and in one request
         self._plan(1, bytearray(1))  # the description is waited for like a block
 
@@ -173,9 +172,7 @@ class Download:
             raise ValueError("no size")
         self.version, self.size, self._progress = version, size, now
         old = self._resume
-        if old and (
-            old[:2] != self.file or old[2:4] != (version, size) or self.block_size not in (0, old[4])
-        ):
+        if old and (old[:2] != self.file or old[2:4] != (version, size)):
             old = None
         self.block_size = choose_block_size(size, self._budget, old[4] if old else self.block_size)
         # A request takes a quarter of the budget or less, so that several are on their way at once.
@@ -201,11 +198,14 @@ class Download:
             return None
         flip(self.held, index)
         self.missing -= 1
-        for window in self._windows:
+        for place, window in enumerate(self._windows):
             if window.first <= index < window.end:
                 self._in_flight -= 1
                 window.missing -= 1
                 window.touched = now
+                self._windows[
+                    min(place + 1, len(self._windows) - 1)
+                ].touched = now  # it waits behind this one
                 if not window.missing:
                     self._windows.remove(window)
                 break
@@ -220,13 +220,13 @@ class Download:
         code, message, token = str(fields.get("o")), str(fields.get("m")), fields.get("c")
         if token is None:
             self._blind = f"; a rejection without client token said {code}: {message}"
+        new = now - self._failed_at >= FIRST_WAIT  # else the same trouble, met by another request
         if token != self._token and (token is not None or code not in _BLIND or self.state != DESCRIBING):
             self.foreign += 1
-        elif code != "InternalError" or self._failures >= MAX_FAILURES:
+        elif code != "InternalError" or (new and self._failures == MAX_FAILURES):
             raise Rejected(code, message)
-        elif now - self._failed_at >= FIRST_WAIT:  # sooner, it is the same trouble met by another request
-            self._failed_at = now
-            self._failures += 1
+        elif new:
+            self._failures, self._failed_at = self._failures + 1, now
 
     def _late(self, now: int) -> None:
         silence = now - self._progress
@@ -241,7 +241,6 @@ class Download:
             self._wait = min(LONGEST_WAIT, 2 * self._wait)
 
     def _lose(self, count: int) -> None:
-        # The windows sent first. One waits behind those sent before it: what came for them counts for it too.
         while count:
             count -= 1
             window = self._windows.pop(count)  # the last first, so that the first is asked for first

@@ -1,0 +1,1 @@
+"""The device set on the real interpreter."""
