@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from sqlalchemy import URL
 
 from broker_bridge.api import iot, server
 from broker_bridge.api.app import Api
@@ -49,7 +50,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.http))
         state.mkdir(parents=True, exist_ok=True)
-        registry = Registry.open(settings.database or f"sqlite:///{state / 'registry.db'}")
+        registry = Registry.open(settings.database or _sqlite(state / "registry.db"))
         stack.callback(registry.close)
         store = open_store(
             folder=_objects(settings, state),
@@ -116,6 +117,11 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             ready(url, address.url)
             await _until(stop, embedded)
             log.info("stopping")
+
+
+def _sqlite(path: Path) -> str:
+    """The URL of a database file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def _objects(settings: ServiceSettings, state: Path) -> Path | None:
