@@ -70,8 +70,9 @@ def _pattern(shape: Shape, value: str, path: str) -> None:
     if pattern is None:
         return
     try:
-        # The whole value: AWS's patterns are anchored whether they say so or not.
-        matches = _compiled(pattern).fullmatch(value, timeout=PATTERN_SECONDS)
+        # The whole value: AWS's patterns are anchored whether they say so or not. `concurrent` lets the other
+        # threads run meanwhile, the event loop's among them.
+        matches = _compiled(pattern).fullmatch(value, timeout=PATTERN_SECONDS, concurrent=True)
     except TimeoutError:
         raise InvalidParameter(f"{path}: too long to be held against the pattern {pattern}") from None
     if not matches:
