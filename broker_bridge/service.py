@@ -2,15 +2,13 @@
 
 import asyncio
 import secrets
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-import uvicorn
 from sqlalchemy import URL
 
 from broker_bridge.api import iot, server
@@ -35,10 +33,6 @@ DRAIN_SECONDS = 5.0
 """How long a stop may take to write what devices were promised."""
 
 
-class AddressTaken(Exception):
-    """Somebody else listens at an address that was to be ours, or it is not this machine's."""
-
-
 async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None], stop: asyncio.Event) -> None:
     """Runs the service until `stop` is set; calls `ready` with the URLs of the API and the broker.
 
@@ -48,7 +42,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
     loop = asyncio.get_running_loop()
     state = settings.state.expanduser()
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(_listen(settings.http))
+        listener = stack.enter_context(server.listen(*_host_and_port(settings.http.removeprefix("http://"))))
         state.mkdir(parents=True, exist_ok=True)
         registry = Registry.open(settings.database or _sqlite(state / "registry.db"))
         stack.callback(registry.close)
@@ -58,6 +52,8 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             region=settings.region,
             revalidate=settings.storage.revalidate,
             readers=settings.cache.readers,
+            attempts=settings.storage.retries,
+            timeout=settings.storage.timeout,
         )
         stack.callback(store.close)
         cache = RangeCache(
@@ -113,7 +109,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             return connected, {"broker": "connected" if connected else connection.stats.last_error}
 
         api = Api([iot.SERVICE], context, health=health, metrics=metrics.render)
-        async with _http_server(api, listener) as url:
+        async with server.serving(api, listener) as url:
             ready(url, address.url)
             await _until(stop, embedded)
             log.info("stopping")
@@ -160,40 +156,6 @@ async def _until(stop: asyncio.Event, embedded: EmbeddedBroker | None) -> None:
         stopped.cancel()
         raise EmbeddedBrokerError(f"the embedded broker ended by itself, with status {died.result()}")
     died.cancel()
-
-
-@contextmanager
-def _listen(http: str) -> Iterator[socket.socket]:
-    """A listening socket, bound before anything else is begun. AddressTaken."""
-    host, port = _host_and_port(http.removeprefix("http://"))
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise AddressTaken(f"http: cannot listen on {http}: {error.strerror or error}") from error
-    with listener:
-        yield listener
-
-
-@asynccontextmanager
-async def _http_server(api: Api, listener: socket.socket) -> AsyncIterator[str]:
-    """uvicorn on `listener`, for the time of the context; its URL."""
-    host, port = listener.getsockname()[:2]
-    http = _Server(server.config(api, host, port))
-    serving = asyncio.ensure_future(http.serve(sockets=[listener]))
-    try:
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    finally:
-        http.should_exit = True
-        await serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are the command's, and it sets `stop`."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def _join(task: "asyncio.Future[None]") -> None:

@@ -63,8 +63,8 @@ class StorageSettings:
     """Seconds for which S3 is trusted not to have changed an object (PROTOCOL "Whose bytes")."""
     retries: int = 4
     """Tries of one S3 call before the store counts as failing."""
-    timeout: float = 10.0
-    """Seconds for one try to connect, and for one silence while reading."""
+    timeout: float = 5.0
+    """Seconds to connect, and for a silence while reading; a whole call may take five times that."""
 
     def __post_init__(self) -> None:
         _within("storage.revalidate", self.revalidate, 0, 3600)

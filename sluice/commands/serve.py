@@ -60,10 +60,12 @@ def _check_exposure(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from broker_bridge.api.server import AddressTaken
+    from broker_bridge.embedded.parent import EmbeddedBrokerError, PortTaken
     from broker_bridge.mqtt.errors import BrokerError
     from broker_bridge.probe import AnotherService
     from broker_bridge.registry.errors import RegistryError
-    from broker_bridge.service import AddressTaken, serve
+    from broker_bridge.service import serve
 
     stop, stands = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -89,8 +91,10 @@ async def _serve(settings: Settings) -> None:
     except asyncio.CancelledError:
         if not serving.cancelled():
             raise
-    except (AddressTaken, AnotherService, BrokerError, RegistryError) as error:
+    except (AddressTaken, PortTaken, AnotherService, BrokerError, RegistryError) as error:
         raise Failure(str(error), UNREACHABLE) from None
+    except EmbeddedBrokerError as error:
+        raise Failure(str(error)) from None
     except ValueError as error:
         raise SettingsError(str(error)) from None
     except OSError as error:
