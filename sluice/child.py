@@ -30,7 +30,8 @@ def running_service(folder: Path, flags: Sequence[str] = ()) -> Iterator[tuple[s
     (folder / "sluice.toml").touch()
     # This very code, installed or not; none of the caller's settings.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-    environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    paths = [str(Path(__file__).parent.parent), *filter(None, [environ.get("PYTHONPATH")])]
+    environ["PYTHONPATH"] = os.pathsep.join(paths)
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "sluice", "serve", *flags],

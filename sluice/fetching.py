@@ -6,13 +6,14 @@ from pathlib import Path
 from device_client.client import (
     BrokerUnreachable,
     DownloadError,
+    DownloadTimeout,
     HashMismatch,
     Rejected,
     Result,
     download,
 )
-from sluice.failure import DIFFERS, REJECTED, UNREACHABLE, Failure
-from sluice.settings import Settings
+from sluice.failure import DIFFERS, REJECTED, UNREACHABLE, Failure, SettingsError
+from sluice.settings import Settings, masked
 
 Report = Callable[[int, int], None]
 """Is told how many bytes of how many are here."""
@@ -44,8 +45,15 @@ def fetch(settings: Settings, out: Path, report: Report | None = None) -> Result
         raise Failure(str(error), DIFFERS) from None
     except BrokerUnreachable as error:
         raise Failure(str(error), UNREACHABLE) from None
+    except DownloadTimeout as error:
+        raise Failure(
+            f"{error}\n(is there a service on {masked(settings.device_broker)}, and does the broker let "
+            f"{settings.thing} read its `description`, `data` and `rejected`?)"
+        ) from None
     except DownloadError as error:
         raise Failure(str(error)) from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _text(path: Path | None) -> str | None:

@@ -144,6 +144,8 @@ def _store_object(settings: Settings, key: str, source: _Verified, size: int, md
         folder=None if _in_s3(settings) else settings.objects,
         s3_endpoint=settings.storage.s3_endpoint,
         region=settings.region,
+        attempts=settings.storage.retries,
+        timeout=settings.storage.timeout,
     )
     try:
         # A store may forbid to look, and yet take objects.
@@ -165,7 +167,7 @@ def _store_object(settings: Settings, key: str, source: _Verified, size: int, md
 
 def _set_file(settings: Settings, stream: str, key: str, stored: bool) -> tuple[str, int, bool, list[str]]:
     """The stream's ARN and version with the file in it, whether that is news, and warnings."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     entry = {"fileId": settings.file, "s3Location": {"bucket": settings.bucket, "key": key}}
     try:
@@ -198,7 +200,7 @@ def _set_file(settings: Settings, stream: str, key: str, stored: bool) -> tuple[
             "which must be the service's store too)",
             REJECTED,
         ) from None
-    except HTTPClientError as error:
+    except (ConnectionError, HTTPClientError) as error:
         raise Failure(f"no service answers at {settings.api_url}: {error}", UNREACHABLE) from None
     except BotoCoreError as error:
         raise Failure(f"{settings.api_url} does not answer as AWS's API does: {error}") from None

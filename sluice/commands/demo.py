@@ -40,7 +40,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """The whole path, in a folder that is gone afterwards."""
     given = loaded.settings
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _leave)
     source = Path(args.source) if "source" in args else None
     if source is not None and not source.is_file():
         raise Failure(f"there is no file {source}")
@@ -51,7 +52,6 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     if given.json:
         print(json.dumps({key.replace(" ", "_"): value for key, value in figures.items()}))
     else:
-        figures["rate"] = rate(int(str(figures["size"])), float(str(figures["seconds"])))
         for key, value in figures.items():
             print(f"{key:<18}{'yes' if value is True else 'NO' if value is False else value}")
     return DONE if equal else DIFFERS
@@ -91,6 +91,7 @@ def _deliver(folder: Path, source: Path | None, given: Settings) -> dict[str, ob
         "blocks": fetched.blocks,
         "block size": fetched.block_size,
         "seconds": round(fetched.seconds, 3),
+        "rate": rate(fetched.size, fetched.seconds),
         "sha256 published": published.sha256,
         # Of the file as it lies there, whatever the download believes.
         "sha256 received": _sha256(out),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.sluice.support import COMMAND, environment, sluice

@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.conftest import MosquittoFactory
@@ -64,6 +64,18 @@ def test_logs_are_json_lines_or_text(tmp_path: Path, mosquitto: MosquittoFactory
             assert all({"event", "level", "timestamp", "logger"} <= set(json.loads(line)) for line in lines)
         else:
             assert not any(line.startswith("{") for line in lines)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with Service(tmp_path, "--mqtt", "127.0.0.1:0") as service:
+        children = psutil.Process(service.process.pid).children(recursive=True)
+        host, port = service.http.split(":")
+        with socket.create_connection((host, int(port)), 30) as unfinished:
+            unfinished.sendall(b"POST /streams/s HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{")
+            service.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "stopping" in service.log_path.read_text(), what="the start of the stop")
+            assert service.stop(signal.SIGTERM) == -signal.SIGTERM
+        wait_until(lambda: not any(child.is_running() for child in children), what="the end of the broker")
 
 
 @pytest.mark.parametrize("flag", ["--http", "--mqtt"])

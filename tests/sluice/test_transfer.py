@@ -1,9 +1,13 @@
 """`sluice publish` and `sluice get` as processes, against a running service."""
 
+import contextlib
 import hashlib
 import json
+import os
+import pty
 import random
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +16,9 @@ import pytest
 
 from sluice.publishing import object_name
 from tests.conftest import MosquittoFactory
-from tests.sluice.support import Service, sluice
+from tests.sluice.support import COMMAND, Service, environment, sluice
 from tests.support.moto import MotoServer
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, wait_until
 
 
 @pytest.fixture
@@ -51,6 +55,37 @@ def test_what_is_published_is_what_is_got(tmp_path: Path, service: Service) -> N
     assert (figures["size"], figures["sha256"], figures["block_size"]) == (300_001, sha256, 4096)
     assert figures["blocks"] == 74
     assert (tmp_path / "got.bin").read_bytes() == content(300_001)
+
+
+def test_a_killed_get_is_taken_up(tmp_path: Path, service: Service) -> None:
+    data = content(24_000_000)
+    written(tmp_path / "pump.bin", data)
+    assert sluice(["publish", "pump.bin", "--stream", "s"], tmp_path).returncode == 0
+    call = ["get", "--stream", "s", "--out", "got.bin", "--block-size", "256"]
+    with subprocess.Popen([*COMMAND, *call], cwd=tmp_path, env=environment()) as first:
+        wait_until((tmp_path / "got.bin.part.state").exists, 60, "a record of what is here")
+        first.kill()
+    second = sluice(call, tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert re.search(r"sluice: went on after [1-9][0-9]* bytes of an earlier run", second.stderr)
+    assert (tmp_path / "got.bin").read_bytes() == data
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path: Path, service: Service) -> None:
+    written(tmp_path / "pump.bin", content(300_000))
+    for call in (["publish", "pump.bin", "--stream", "s"], ["get", "--stream", "s", "--out", "got.bin"]):
+        terminal, slave = pty.openpty()
+        environ = environment({"TERM": "xterm", "COLUMNS": "100"})
+        with subprocess.Popen([*COMMAND, *call], cwd=tmp_path, env=environ, stderr=slave) as process:
+            os.close(slave)
+            shown = b""
+            # Linux ends a terminal whose other side is closed with an error.
+            with contextlib.suppress(OSError):
+                while data := os.read(terminal, 4096):
+                    shown += data
+            os.close(terminal)
+        assert process.returncode == 0
+        assert "300.0/300.0 kB" in shown.decode(), shown
 
 
 @pytest.mark.parametrize("encoding", ["cbor", "json"])
