@@ -8,6 +8,7 @@ operations ask stores and databases: the event loop, which also serves devices, 
 import asyncio
 import contextlib
 import json
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -184,6 +185,7 @@ async def _refuse(receive: Receive, send: Send, refusal: ApiError, head: bool) -
     response = serialize.error(refusal, None)
     length = str(len(response.body))
     headers = [*response.headers, ("content-length", length), ("connection", "close")]
+    headers.append(("x-amzn-RequestId", str(uuid.uuid4())))
     await send(
         {
             "type": "http.response.start",

@@ -53,6 +53,7 @@ def test_who_waits_to_be_told_to_send_too_much_is_told_not_to(api: Running) -> N
 def test_a_body_over_the_bound_is_answered_also_when_it_is_sent(api: Running) -> None:
     answer = api.send("POST", "/streams/x", b"x" * (app.MAX_BODY + 1))
     assert (answer.status, answer.code) == (413, "RequestEntityTooLargeException")
+    assert len(answer.headers["x-amzn-requestid"]) == 36
     assert api.send("POST", "/streams/x", b"x" * 3_000_000).status == 413
     assert api.send("POST", "/streams/x", b" " * (app.MAX_BODY - len(GOOD)) + GOOD).status == 200
     assert api.send("DELETE", "/streams/x").status == 200
