@@ -158,6 +158,8 @@ class Scheduler:
 
     def next(self, now: float) -> Flow | None:
         """The flow whose turn it is: it has work, credit and a deficit above 0. None: nobody's."""
+        if self._held:
+            self.release(now)  # here, since others' work may never end
         while True:
             ring = self._new or self._old
             if not ring:
@@ -171,7 +173,9 @@ class Scheduler:
                 self._held[flow] = now + HOLD_SECONDS
                 continue
             ring.popleft()
-            if flow.requests:
+            if flow.deficit <= 0:
+                # With or without work: who asks for one large block at a time would else begin anew each time
+                # and get more than who has work waiting.
                 flow.deficit += QUANTUM
                 self._old.append(flow)
             elif ring is self._new:

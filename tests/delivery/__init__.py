@@ -1,0 +1,1 @@
+"""From requests to blocks, without a broker."""
