@@ -32,7 +32,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus_client."""
+        """For prometheus_client. Not in the event loop's thread: what it changes meanwhile is copied first."""
         yield from self._requests()
         yield from self._work()
         yield from self._storage()
@@ -42,11 +42,11 @@ class Metrics(Collector):
     def _requests(self) -> Iterator[Metric]:
         stats = self._delivery.stats
         requests = CounterMetricFamily("sluice_requests", "Requests of devices.", labels=["verb", "encoding"])
-        for (verb, encoding), count in stats.requests.items():
+        for (verb, encoding), count in dict(stats.requests).items():
             requests.add_metric([verb, encoding], count)
         yield requests
         rejections = CounterMetricFamily("sluice_rejections", "Rejected requests.", labels=["code"])
-        for code, count in stats.rejections.items():
+        for code, count in dict(stats.rejections).items():
             rejections.add_metric([str(code)], count)
         yield rejections
         dropped = CounterMetricFamily(
