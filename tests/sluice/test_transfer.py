@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +18,36 @@ import pytest
 from sluice.publishing import object_name
 from tests.conftest import MosquittoFactory
 from tests.sluice.support import COMMAND, Service, environment, sluice
+from tests.support.mosquitto import MosquittoServer
 from tests.support.moto import MotoServer
 from tests.support.waiting import free_port, wait_until
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service on a Mosquitto of its own, for the whole module."""
+    broker = MosquittoServer(tmp_path_factory.mktemp("mosquitto"))
+    try:
+        with Service(tmp_path_factory.mktemp("service"), "--broker", broker.url) as service:
+            yield service
+    finally:
+        broker.close()
+
+
 @pytest.fixture
-def service(tmp_path: Path, mosquitto: MosquittoFactory) -> Iterator[Service]:
-    with Service(tmp_path, "--broker", mosquitto().url) as running:
-        # What publish and get are told as well, by their file.
-        (tmp_path / "sluice.toml").write_text(
-            f'http = "{running.http}"\nbroker = "{running.mqtt}"\nstate = "state"\nthing = "pump-7"\n'
-            "timeout = 20\n"
-        )
-        yield running
+def service(tmp_path: Path, running: Service) -> Service:
+    """What publish and get need to know of it is in the test's folder."""
+    (tmp_path / "sluice.toml").write_text(
+        f'http = "{running.http}"\nbroker = "{running.mqtt}"\nstate = "{running.state}"\nthing = "pump-7"\n'
+        "timeout = 20\n"
+    )
+    return running
+
+
+@pytest.fixture
+def stream() -> str:
+    """The id of a stream that nobody else uses."""
+    return f"s-{secrets.token_hex(8)}"
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -41,15 +59,15 @@ def written(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_what_is_published_is_what_is_got(tmp_path: Path, service: Service) -> None:
+def test_what_is_published_is_what_is_got(tmp_path: Path, service: Service, stream: str) -> None:
     sha256 = written(tmp_path / "pump.bin", content(300_001))
-    published = sluice(["publish", "pump.bin", "--stream", "pump-1"], tmp_path)
+    published = sluice(["publish", "pump.bin", "--stream", stream], tmp_path)
     assert published.returncode == 0, published.stderr
-    assert "arn:aws:iot:us-east-1:000000000000:stream/pump-1 version 1\n" in published.stdout
+    assert f"arn:aws:iot:us-east-1:000000000000:stream/{stream} version 1\n" in published.stdout
     assert f"file 0: 300001 bytes, SHA-256 {sha256}\n" in published.stdout
-    assert (service.state / "objects" / "firmware" / "pump-1" / sha256 / "pump.bin").is_file()
+    assert (service.state / "objects" / "firmware" / stream / sha256 / "pump.bin").is_file()
 
-    got = sluice(["get", "--stream", "pump-1", "--out", "got.bin", "--sha256", sha256, "--json"], tmp_path)
+    got = sluice(["get", "--stream", stream, "--out", "got.bin", "--sha256", sha256, "--json"], tmp_path)
     assert got.returncode == 0, got.stderr
     figures = json.loads(got.stdout)
     assert (figures["size"], figures["sha256"], figures["block_size"]) == (300_001, sha256, 4096)
@@ -57,11 +75,11 @@ def test_what_is_published_is_what_is_got(tmp_path: Path, service: Service) -> N
     assert (tmp_path / "got.bin").read_bytes() == content(300_001)
 
 
-def test_a_killed_get_is_taken_up(tmp_path: Path, service: Service) -> None:
+def test_a_killed_get_is_taken_up(tmp_path: Path, service: Service, stream: str) -> None:
     data = content(24_000_000)
     written(tmp_path / "pump.bin", data)
-    assert sluice(["publish", "pump.bin", "--stream", "s"], tmp_path).returncode == 0
-    call = ["get", "--stream", "s", "--out", "got.bin", "--block-size", "256"]
+    assert sluice(["publish", "pump.bin", "--stream", stream], tmp_path).returncode == 0
+    call = ["get", "--stream", stream, "--out", "got.bin", "--block-size", "256"]
     with subprocess.Popen([*COMMAND, *call], cwd=tmp_path, env=environment()) as first:
         wait_until((tmp_path / "got.bin.part.state").exists, 60, "a record of what is here")
         first.kill()
@@ -71,9 +89,12 @@ def test_a_killed_get_is_taken_up(tmp_path: Path, service: Service) -> None:
     assert (tmp_path / "got.bin").read_bytes() == data
 
 
-def test_on_a_terminal_there_is_a_bar(tmp_path: Path, service: Service) -> None:
+def test_on_a_terminal_there_is_a_bar(tmp_path: Path, service: Service, stream: str) -> None:
     written(tmp_path / "pump.bin", content(300_000))
-    for call in (["publish", "pump.bin", "--stream", "s"], ["get", "--stream", "s", "--out", "got.bin"]):
+    for call in (
+        ["publish", "pump.bin", "--stream", stream],
+        ["get", "--stream", stream, "--out", "got.bin"],
+    ):
         terminal, slave = pty.openpty()
         environ = environment({"TERM": "xterm", "COLUMNS": "100"})
         with subprocess.Popen([*COMMAND, *call], cwd=tmp_path, env=environ, stderr=slave) as process:
@@ -89,51 +110,51 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path, service: Service) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["cbor", "json"])
-def test_block_size_and_encoding(tmp_path: Path, service: Service, encoding: str) -> None:
+def test_block_size_and_encoding(tmp_path: Path, service: Service, stream: str, encoding: str) -> None:
     written(tmp_path / "pump.bin", content(100_000))
-    assert sluice(["publish", "pump.bin", "--stream", "s"], tmp_path).returncode == 0
+    assert sluice(["publish", "pump.bin", "--stream", stream], tmp_path).returncode == 0
     flags = ["--block-size", "16 KiB", "--encoding", encoding]
-    got = sluice(["get", "--stream", "s", "--out", "got.bin", *flags], tmp_path)
+    got = sluice(["get", "--stream", stream, "--out", "got.bin", *flags], tmp_path)
     assert got.returncode == 0, got.stderr
     assert "7 blocks of 16384 bytes" in got.stdout
     assert (tmp_path / "got.bin").read_bytes() == content(100_000)
 
 
-def test_other_files_stay_and_versions_count(tmp_path: Path, service: Service) -> None:
+def test_other_files_stay_and_versions_count(tmp_path: Path, service: Service, stream: str) -> None:
     for name, file_id, seed in (("a", 0, 1), ("b", 7, 2), ("c", 0, 3)):
         written(tmp_path / name, content(5000, seed))
-        arguments = ["publish", name, "--stream", "s", "--file", file_id, "--json"]
+        arguments = ["publish", name, "--stream", stream, "--file", file_id, "--json"]
         result = sluice([str(word) for word in arguments], tmp_path)
         assert result.returncode == 0, result.stderr
         published = json.loads(result.stdout)
     assert (published["stream_version"], published["changed"]) == (3, True)
     for file_id, seed in ((0, 3), (7, 2)):
-        got = sluice(["get", "--stream", "s", "--file", str(file_id), "--out", "got"], tmp_path)
+        got = sluice(["get", "--stream", stream, "--file", str(file_id), "--out", "got"], tmp_path)
         assert got.returncode == 0, got.stderr
         assert (tmp_path / "got").read_bytes() == content(5000, seed)
 
 
-def test_publishing_the_same_again_changes_nothing(tmp_path: Path, service: Service) -> None:
+def test_publishing_the_same_again_changes_nothing(tmp_path: Path, service: Service, stream: str) -> None:
     sha256 = written(tmp_path / "a", content(5000))
-    first = sluice(["publish", "a", "--stream", "s"], tmp_path)
-    stored = service.state / "objects" / "firmware" / "s" / sha256 / "a"
+    first = sluice(["publish", "a", "--stream", stream], tmp_path)
+    stored = service.state / "objects" / "firmware" / stream / sha256 / "a"
     before = stored.stat()
-    second = sluice(["publish", "a", "--stream", "s"], tmp_path)
+    second = sluice(["publish", "a", "--stream", stream], tmp_path)
     assert first.returncode == second.returncode == 0
     assert "version 1 (unchanged)" in second.stdout
     assert stored.stat().st_ino == before.st_ino
     # A damaged object is no reason to leave it at that.
     stored.write_bytes(b"x" * 5000)
-    third = sluice(["publish", "a", "--stream", "s"], tmp_path)
+    third = sluice(["publish", "a", "--stream", stream], tmp_path)
     assert "version 2\n" in third.stdout
     assert stored.read_bytes() == content(5000)
 
 
-def test_an_empty_file(tmp_path: Path, service: Service) -> None:
+def test_an_empty_file(tmp_path: Path, service: Service, stream: str) -> None:
     sha256 = written(tmp_path / "empty", b"")
-    published = sluice(["publish", "empty", "--stream", "s"], tmp_path)
+    published = sluice(["publish", "empty", "--stream", stream], tmp_path)
     assert published.returncode == 0, published.stderr
-    got = sluice(["get", "--stream", "s", "--out", "got", "--sha256", sha256], tmp_path)
+    got = sluice(["get", "--stream", stream, "--out", "got", "--sha256", sha256], tmp_path)
     assert got.returncode == 0, got.stderr
     assert (tmp_path / "got").read_bytes() == b""
 
@@ -156,22 +177,22 @@ def test_s3(tmp_path: Path, mosquitto: MosquittoFactory, moto_s3: MotoServer) ->
         assert got.returncode == 0, got.stderr
 
 
-def test_a_rejection_is_status_4(tmp_path: Path, service: Service) -> None:
+def test_a_rejection_is_status_4(tmp_path: Path, service: Service, stream: str) -> None:
     got = sluice(["get", "--stream", "nowhere", "--out", "got"], tmp_path)
     assert got.returncode == 4
     assert "ResourceNotFound" in got.stderr
     written(tmp_path / "a", b"abc")
     elsewhere = ["--objects", tmp_path / "elsewhere"]
-    published = sluice(["publish", "a", "--stream", "s", *map(str, elsewhere)], tmp_path)
+    published = sluice(["publish", "a", "--stream", stream, *map(str, elsewhere)], tmp_path)
     assert published.returncode == 4
     assert re.search(r"sluice: \w+Exception: ", published.stderr)
     assert "must be the service's store too" in published.stderr
 
 
-def test_a_wrong_hash_is_status_5(tmp_path: Path, service: Service) -> None:
+def test_a_wrong_hash_is_status_5(tmp_path: Path, service: Service, stream: str) -> None:
     written(tmp_path / "a", content(5000))
-    assert sluice(["publish", "a", "--stream", "s"], tmp_path).returncode == 0
-    got = sluice(["get", "--stream", "s", "--out", "got", "--sha256", "0" * 64], tmp_path)
+    assert sluice(["publish", "a", "--stream", stream], tmp_path).returncode == 0
+    got = sluice(["get", "--stream", stream, "--out", "got", "--sha256", "0" * 64], tmp_path)
     assert got.returncode == 5
     assert not (tmp_path / "got").exists()
 
@@ -197,19 +218,19 @@ def test_what_is_no_file_is_not_published(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_a_long_stream_id_warns(tmp_path: Path, service: Service) -> None:
+def test_a_long_stream_id_warns(tmp_path: Path, service: Service, stream: str) -> None:
     written(tmp_path / "a", b"abc")
     for length, warned in ((44, False), (45, True)):
-        result = sluice(["publish", "a", "--stream", "s" * length], tmp_path)
+        result = sluice(["publish", "a", "--stream", stream.ljust(length, "x")], tmp_path)
         assert result.returncode == 0, result.stderr
         assert ("44 or fewer" in result.stderr) is warned
 
 
-def test_boto3_sees_what_was_published(tmp_path: Path, service: Service) -> None:
+def test_boto3_sees_what_was_published(tmp_path: Path, service: Service, stream: str) -> None:
     written(tmp_path / "a b.bin", b"abc")
-    assert sluice(["publish", "a b.bin", "--stream", "s"], tmp_path).returncode == 0
+    assert sluice(["publish", "a b.bin", "--stream", stream], tmp_path).returncode == 0
     client = boto3.client("iot", endpoint_url=f"http://{service.http}")
-    (file,) = client.describe_stream(streamId="s")["streamInfo"]["files"]
+    (file,) = client.describe_stream(streamId=stream)["streamInfo"]["files"]
     assert file["s3Location"]["key"].endswith("/a_b.bin")
 
 
