@@ -30,8 +30,8 @@ def decode_record(data: bytes) -> "tuple[str, int, int, int, int, bytes] | None"
         return None
     _, file_id, version, size, block_size, length = struct.unpack(_HEAD, data[:_HEAD_BYTES])
     held = data[_HEAD_BYTES + length : -32]
-    count = block_count(size, block_size) if 256 <= block_size <= 131072 else -1
+    count = block_count(size, block_size) if 256 <= block_size <= 131072 else -8
     if len(held) != (count + 7) // 8 or find(held, True, count, len(held) * 8) != len(held) * 8:
         return None
-    stream = str(data[_HEAD_BYTES : _HEAD_BYTES + length], "utf-8")
+    stream = "".join([chr(byte) for byte in data[_HEAD_BYTES : _HEAD_BYTES + length]])  # names are ASCII
     return stream, file_id, version, size, block_size, held
