@@ -32,7 +32,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus_client. Not in the event loop's thread: what it changes meanwhile is copied first."""
+        """For prometheus_client. Not in the event loop's thread: what that changes is copied first."""
         yield from self._requests()
         yield from self._work()
         yield from self._storage()
