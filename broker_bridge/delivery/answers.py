@@ -7,6 +7,9 @@ from chunker import topics
 from chunker.answers import rejected
 from chunker.errors import Code, Rejection
 
+MAX_TOPIC = 65535
+"""Bytes of a topic in MQTT."""
+
 
 class Publisher(Protocol):
     """The connection, as delivery uses it."""
@@ -35,7 +38,9 @@ class Answers:
     def publish(self, thing: str, stream_id: str, verb: str, encoding: str, payload: bytes) -> None:
         """Publishes one message."""
         topic = topics.topic(thing, stream_id, verb, encoding)
-        if self.publisher is None or not self.publisher.publish(topic, payload):
+        # `rejected` is longer than `get`: what came on the longest of topics cannot be answered on any.
+        fits = len(topic.encode()) <= MAX_TOPIC
+        if not fits or self.publisher is None or not self.publisher.publish(topic, payload):
             self._stats.dropped_answers += 1
 
     def wake(self) -> None:

@@ -63,9 +63,7 @@ class Delivery:
         """The stream was changed or deleted: what waits for it is decided anew."""
         self._catalog.forget(stream_id)
         for thing, request in self._turns.withdraw(stream_id):
-            # Half an answer from one version must not be followed by the other half from another.
-            if request.at == 0 or request.get.version is not None:
-                self._intake.admit(thing, stream_id, request.encoding, request.get)
+            self._intake.admit_again(thing, request)
 
     async def close(self) -> None:
         """Ends what is under way."""

@@ -6,7 +6,7 @@ it was found.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -89,6 +89,14 @@ class Intake:
 
         self._with_stream(thing, stream_id, encoding, get.token, plan)
 
+    def admit_again(self, thing: str, begun: Wanted) -> None:
+        """Plans anew what waits of a request whose stream was changed, perhaps in nothing but its tags."""
+
+        def plan(stream: Stream) -> None:
+            self._plan(thing, stream, begun.encoding, begun.get, begun.arrived, begun)
+
+        self._with_stream(thing, begun.stream.stream_id, begun.encoding, begun.get.token, plan)
+
     async def close(self) -> None:
         """Ends the look-ups under way."""
         for task in self._lookups:
@@ -134,16 +142,32 @@ class Intake:
         except Rejection as rejection:
             self._answers.reject(thing, stream.stream_id, encoding, rejection)
 
-    def _plan(self, thing: str, stream: Stream, encoding: str, get: GetRequest, arrived: float) -> None:
-        """The checks that need the stream, in PROTOCOL's order, and the blocks that answer; Rejection."""
+    def _plan(
+        self,
+        thing: str,
+        stream: Stream,
+        encoding: str,
+        get: GetRequest,
+        arrived: float,
+        begun: Wanted | None = None,
+    ) -> None:
+        """The checks that need the stream, in PROTOCOL's order, and the blocks that answer; Rejection.
+
+        `begun`: the same request as it was planned before the stream was changed.
+        """
         if get.version is not None and get.version != stream.version:
             raise refusals.other_version(get, stream)
         file = stream.file(get.file_id)
         if file is None:
             raise refusals.no_file(get, stream)
-        blocks = get.wanted(file.size)
+        blocks: Sequence[int] = get.wanted(file.size)
         if not blocks:
             raise refusals.no_block(get, file.size, block_count(file.size, get.block_size))
+        if begun is not None:
+            if file == begun.file:
+                blocks = begun.blocks[begun.at :]  # no block twice
+            elif begun.at:
+                return  # half an answer from one file must not be followed by the other half from another
         wanted = Wanted(
             get,
             encoding,

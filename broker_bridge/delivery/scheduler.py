@@ -107,6 +107,11 @@ class Flow:
         """Out of the round until its bytes were read."""
         return self.state is _State.PARKED
 
+    def discard_before(self, index: int) -> None:
+        """Lets go of the loaded ranges before `index`: one request may name blocks in very many."""
+        for passed in [loaded for loaded in self.loaded if loaded < index]:
+            del self.loaded[passed]
+
 
 class Scheduler:
     """All flows with work, and the round they are served in."""

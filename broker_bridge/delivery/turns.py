@@ -15,7 +15,6 @@ from broker_bridge.delivery.scheduler import Flow, Scheduler, Wanted
 from broker_bridge.delivery.stats import DeliveryStats
 from broker_bridge.mqtt.turn import Turn
 from broker_bridge.storage.cache import RangeCache
-from broker_bridge.storage.objects import StorageError
 from chunker.errors import Code
 
 log = structlog.get_logger("delivery")
@@ -55,8 +54,11 @@ class Turns:
         """Takes out every request for that stream: (thing, request)."""
         taken = list(self._scheduler.withdraw(stream_id))
         for flow, _ in taken:
-            if not flow.parked:  # or `_loaded` lets go
+            if self._permits.forget(flow):
+                self._scheduler.unpark(flow)  # whatever it has left takes its turn, or nothing does
+            elif not flow.parked:  # or `_loaded` lets go
                 self._let_go(flow)
+        self._answers.wake()
         return [(flow.thing, request) for flow, request in taken]
 
     def clear(self) -> None:
@@ -86,7 +88,7 @@ class Turns:
                     break
         except _Loading as missing:
             self._wait_for(flow, request, missing)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one request must not stop the rest
             if not blocks:  # or the next turn meets the error again
                 self._refuse(flow, error)
         if not blocks:
@@ -102,7 +104,7 @@ class Turns:
         return turn
 
     def _bytes_around(self, flow: Flow, request: Wanted, first: int, last: int) -> tuple[int, memoryview]:
-        """Bytes of the file that include [first, last), and where they start. _Loading, StorageError.
+        """Bytes of the file that include [first, last), and where they start. _Loading.
 
         A block whose size does not divide the range's may lie in two ranges: only then are bytes joined.
         """
@@ -113,6 +115,7 @@ class Turns:
             if data is None:
                 answer = self._cache.fetch(request.file.object, request.file.size, index)
                 if isinstance(answer, asyncio.Future):
+                    flow.discard_before(first // range_size)
                     raise _Loading(index, answer)
                 data = answer
             ranges.append(data)
@@ -176,7 +179,11 @@ class _Loading(Exception):
 
 
 class _Permits:
-    """Who may load a range. What is loaded stays in memory until it is written, so only some may at once."""
+    """Who may load a range. What is loaded stays in memory until it is written, so only some may at once.
+
+    While one waits, all permits are held, and whoever gives one back hands it on. So nobody may be forgotten
+    who has one, and each that has one comes to `release`: after its turn, or when its request is gone.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -192,12 +199,22 @@ class _Permits:
         return False
 
     def release(self, flow: Flow) -> Flow | None:
-        """Gives the flow's permit back; the flow that may try now, if one waits."""
-        self._waiting.pop(flow, None)
+        """Takes the flow's permit back, if it has one; the flow that has it now, if one waited."""
         if flow not in self._holders:
             return None
         self._holders.discard(flow)
-        return self._waiting.popitem(last=False)[0] if self._waiting else None
+        if not self._waiting:
+            return None
+        following, _ = self._waiting.popitem(last=False)
+        self._holders.add(following)
+        return following
+
+    def forget(self, flow: Flow) -> bool:
+        """Whether the flow waited for a permit; now it does not."""
+        if flow not in self._waiting:
+            return False
+        del self._waiting[flow]
+        return True
 
     def clear(self) -> None:
         self._holders.clear()

@@ -199,3 +199,14 @@ def test_what_was_written_is_written_again_when_asked_again() -> None:
     assert turn(scheduler) == ("thing", 4096)
     assert turn(scheduler) == ("thing", 8192)
     assert turn(scheduler) is None
+
+
+def test_what_was_withdrawn_can_be_asked_again() -> None:
+    scheduler = Scheduler(hold=500, hold_bytes=NEVER)
+    stream = make_stream("stream")
+    assert scheduler.add("thing", make_wanted([0, 1, 2], stream=stream))
+    assert scheduler.add("thing", make_wanted([2, 3], stream=stream))
+    assert [flow.thing for flow, _ in scheduler.withdraw("stream")] == ["thing", "thing"]
+    assert (scheduler.waiting_requests, scheduler.waiting_blocks) == (0, 0)
+    assert scheduler.add("thing", make_wanted([0, 1, 2, 3], stream=stream))
+    assert scheduler.waiting_blocks == 4
