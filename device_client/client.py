@@ -21,11 +21,14 @@ from chunker.blocks import block_count
 from device_client.download import BLOCK, DONE, Download
 from device_client.errors import BlockSizeError, DownloadError, DownloadTimeout, Rejected
 from device_client.paho_transport import BrokerUnreachable, PahoTransport, SubscriptionRefused
+from device_client.saving import Saver
 from device_client.sinks import FileSink, MemorySink, Record, Sink, SinkError
 
 SAVE_BYTES = 8 * 1024 * 1024
 SAVE_SECONDS = 1.0
 """A record of what is held is written after so many new bytes, or so long after them: what a kill costs."""
+UNSAVED_BYTES = 4 * SAVE_BYTES
+"""The most that no record claims: where the disk is so much slower than the network, blocks wait for it."""
 PROGRESS_SECONDS = 0.05
 READ_BYTES = 1024 * 1024  # at a time, to be hashed; at least the largest block
 
@@ -171,6 +174,7 @@ class _Run:
         self._held = 0  # bytes
         self._unsaved = 0  # bytes held that no record claims
         self._saved_at = time.monotonic()
+        self._saver = Saver(sink)
         self._digest = hashlib.sha256()
         self._hashed = 0  # bytes from the start of the file
         record = sink.load()
@@ -204,12 +208,13 @@ class _Run:
         """Does what is due, and says for how many seconds nothing else will be."""
         self._poll(_now())
         now = time.monotonic()
-        if self._unsaved >= SAVE_BYTES or (self._unsaved and now >= self._saved_at + SAVE_SECONDS):
+        due = self._unsaved >= SAVE_BYTES or (self._unsaved and now >= self._saved_at + SAVE_SECONDS)
+        if due and (self._unsaved >= UNSAVED_BYTES or not self._saver.busy()):
             self._save()
         if self._progress and self.machine.size and now >= self._shown + PROGRESS_SECONDS:
             self._shown = now
             self._progress(self._held, self.machine.size)
-        return min((self.machine.deadline - _now()) / 1000, SAVE_SECONDS)
+        return max(0.0, min((self.machine.deadline - _now()) / 1000, SAVE_SECONDS))
 
     def finished(self) -> bool:
         """Whether the file is complete, verified and in its place. HashMismatch where it is another."""
@@ -222,9 +227,11 @@ class _Run:
                 self._start_over()
                 return False
             self._unsaved = 0
+            self._saver.wait()
             self._sink.discard()
             raise HashMismatch(self._expected or "", self.sha256)
         self._unsaved = 0
+        self._saver.wait()
         self._sink.finish()
         if self._progress:
             self._progress(self._held, self.machine.size)
@@ -232,9 +239,10 @@ class _Run:
 
     def close(self) -> None:
         try:
-            if self._unsaved:
-                with suppress(SinkError):  # the download ends for another reason, which is the one to tell
+            with suppress(SinkError):  # the download ends for another reason, which is the one to tell
+                if self._unsaved:
                     self._save()
+                self._saver.wait()
         finally:
             self._sink.close()
 
@@ -246,6 +254,7 @@ class _Run:
         machine = self.machine
         if not machine.resumed:
             self._suspects.clear()
+            self._saver.wait()
             self._sink.start(machine.size)
             return
         count = block_count(machine.size, machine.block_size)
@@ -297,7 +306,7 @@ class _Run:
     def _save(self) -> None:
         if not self._suspects:  # a record without them would have the next run compare other blocks
             machine = self.machine
-            self._sink.save(
+            self._saver.save(
                 (*machine.file, machine.version, machine.size, machine.block_size, bytes(machine.held))
             )
             self._unsaved = 0

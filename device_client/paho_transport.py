@@ -124,7 +124,7 @@ class PahoTransport:
             raise SubscriptionRefused(f"the broker does not grant {', '.join(self._refused)}")
         if not self._up and client.socket() is not None and time.monotonic() >= self._give_up_at:
             self._why = f"no answer within {CONNECT_SECONDS:g} s"
-            self._lost()
+            client.disconnect()
 
     def close(self) -> None:
         """Ends the session in good order where there is one."""
@@ -164,11 +164,8 @@ class PahoTransport:
         self._give_up_at = time.monotonic() + CONNECT_SECONDS
 
     def _lost(self) -> None:
-        # After this paho has no socket; the next attempt comes after the back-off.
         self._retry_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self._backoff = min(LONGEST_BACKOFF_SECONDS, 2 * self._backoff)
-        if self._client.socket() is not None:
-            self._client.disconnect()
         if self._up:
             self._up = False
             self._on_session(False)

@@ -38,7 +38,10 @@ class Sink(Protocol):
         """Bytes that were written, by this run or an earlier one."""
 
     def save(self, record: Record) -> None:
-        """Makes what was written durable, and then the record that claims it."""
+        """Makes what was written durable, and then the record that claims it.
+
+        Called in a thread of its own, never twice at once; only `write` and `read` are called meanwhile.
+        """
 
     def finish(self) -> None:
         """The file is complete and verified: makes it durable and gives it its name."""
@@ -145,7 +148,9 @@ class FileSink:
             os.fsync(self._fd)
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
-                os.write(fd, encode_record(*record))
+                data = encode_record(*record)
+                if os.write(fd, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(fd)
             finally:
                 os.close(fd)
