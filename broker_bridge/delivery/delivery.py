@@ -3,6 +3,8 @@
 received ─▶ intake: decode, plan ─▶ scheduler ─▶ turns ─▶ next_turn
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from broker_bridge.delivery.answers import Answers, Publisher
@@ -24,9 +26,18 @@ SUBSCRIPTIONS = (("$aws/things/+/streams/+/get/+", 1), ("$aws/things/+/streams/+
 class Delivery:
     """Answers devices; a `broker_bridge.mqtt.turn.Handler`. Belongs to one event loop."""
 
-    def __init__(self, settings: ServiceSettings, catalog: Catalog, cache: RangeCache) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        catalog: Catalog,
+        cache: RangeCache,
+        *,
+        mine: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`mine`: whether a thing is answered here, where there are several of us; None: all are."""
         self.stats = DeliveryStats()
         self.scheduler = Scheduler(hold=settings.broker.hold, hold_bytes=settings.broker.hold_bytes)
+        self._mine = mine
         self._catalog = catalog
         self._answers = Answers(self.stats)
         self._intake = Intake(
@@ -36,6 +47,7 @@ class Delivery:
             limits=settings.limits,
             answers=self._answers,
             stats=self.stats,
+            mine=mine,
         )
         self._turns = Turns(
             cache=cache,
@@ -57,7 +69,14 @@ class Delivery:
 
     def disconnected(self) -> None:
         """What was not written is dropped, not sent again: devices ask (DESIGN "Processes")."""
+        self._intake.drop_lookups()
         self._turns.clear()
+
+    def let_go(self) -> None:
+        """Some things are no longer `mine`: drops what waits for them, so that nobody is answered twice."""
+        mine = self._mine
+        if mine is not None:
+            self._turns.withdraw_things(lambda thing: not mine(thing))
 
     def forget(self, stream_id: str) -> None:
         """The stream was changed or deleted: what waits for it is decided anew."""

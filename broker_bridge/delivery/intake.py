@@ -36,7 +36,10 @@ Then = Callable[[Stream], None]
 
 
 class Intake:
-    """Decides every request: answers it, refuses it, or queues its blocks."""
+    """Decides every request: answers it, refuses it, or queues its blocks.
+
+    With `mine`, those of other things are left to other workers, which hear them too.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,9 @@ class Intake:
         limits: Limits,
         answers: Answers,
         stats: DeliveryStats,
+        mine: Callable[[str], bool] | None = None,
     ) -> None:
+        self._mine = mine
         self._catalog = catalog
         self._scheduler = scheduler
         self._permissions = permissions
@@ -63,6 +68,8 @@ class Intake:
         if parts is None or parts[2] not in ("get", "describe"):
             return
         thing, stream_id, verb, encoding = parts
+        if self._mine is not None and not self._mine(thing):
+            return  # all workers hear everything
         try:
             check_topic(thing, stream_id, encoding)
             self._stats.requests[verb, encoding] += 1
@@ -97,10 +104,14 @@ class Intake:
 
         self._with_stream(thing, begun.stream.stream_id, begun.encoding, begun.get.token, plan)
 
-    async def close(self) -> None:
-        """Ends the look-ups under way."""
+    def drop_lookups(self) -> None:
+        """Ends the look-ups under way; their requests are not answered."""
         for task in self._lookups:
             task.cancel()
+
+    async def close(self) -> None:
+        """Ends the look-ups under way, and waits for that."""
+        self.drop_lookups()
         await asyncio.gather(*self._lookups, return_exceptions=True)
 
     def _describe(self, thing: str, stream_id: str, encoding: str, token: str | None) -> None:
@@ -126,13 +137,22 @@ class Intake:
     async def _look_up(
         self, thing: str, stream_id: str, encoding: str, token: str | None, then: Then
     ) -> None:
+        refusal: Rejection | None = None
         try:
-            self._decide(thing, await self._catalog.load(stream_id), encoding, token, then)
+            stream = await self._catalog.load(stream_id)
+            if self._answered_here(thing):
+                self._decide(thing, stream, encoding, token, then)
         except StreamNotFound:
-            self._answers.reject(thing, stream_id, encoding, refusals.no_stream(token))
+            refusal = refusals.no_stream(token)
         except Exception:  # the database's or a fault of ours: the device is told, the log says why
             log.exception("request failed", thing=thing, stream=stream_id)
-            self._answers.reject(thing, stream_id, encoding, refusals.internal(token))
+            refusal = refusals.internal(token)
+        if refusal is not None and self._answered_here(thing):
+            self._answers.reject(thing, stream_id, encoding, refusal)
+
+    def _answered_here(self, thing: str) -> bool:
+        """False where the thing has become another worker's since its request was heard."""
+        return self._mine is None or self._mine(thing)
 
     def _decide(self, thing: str, stream: Stream, encoding: str, token: str | None, then: Then) -> None:
         try:

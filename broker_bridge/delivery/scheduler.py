@@ -10,7 +10,7 @@ again or HOLD_SECONDS have passed.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 
 from broker_bridge.registry.streams import Stream, StreamFile
@@ -258,6 +258,14 @@ class Scheduler:
                 self.waiting_blocks -= len(request.blocks) - request.at
                 flow.waiting.pop(request.key, None)
                 yield flow, request
+
+    def withdraw_things(self, leaving: Callable[[str], bool]) -> Iterator[Flow]:
+        """Takes out every request of the things of which `leaving` is true."""
+        for flow in list(self._flows.values()):
+            if flow.requests and leaving(flow.thing):
+                while flow.requests:
+                    self.drop(flow)
+                yield flow
 
     def clear(self) -> None:
         """Forgets everything: what was not written when the connection broke is asked for again."""

@@ -6,6 +6,7 @@ front when they were read.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 import structlog
 
@@ -54,12 +55,15 @@ class Turns:
         """Takes out every request for that stream: (thing, request)."""
         taken = list(self._scheduler.withdraw(stream_id))
         for flow, _ in taken:
-            if self._permits.forget(flow):
-                self._scheduler.unpark(flow)  # whatever it has left takes its turn, or nothing does
-            elif not flow.parked:  # or `_loaded` lets go
-                self._let_go(flow)
+            self._withdrawn(flow)
         self._answers.wake()
         return [(flow.thing, request) for flow, request in taken]
+
+    def withdraw_things(self, leaving: Callable[[str], bool]) -> None:
+        """Takes out every request of the things of which `leaving` is true."""
+        for flow in self._scheduler.withdraw_things(leaving):
+            self._withdrawn(flow)
+        self._answers.wake()
 
     def clear(self) -> None:
         """Forgets all that waits."""
@@ -139,6 +143,13 @@ class Turns:
         else:
             flow.loaded[index] = done.result()
         self._answers.wake()
+
+    def _withdrawn(self, flow: Flow) -> None:
+        """Requests of the flow were taken out, perhaps all of them."""
+        if self._permits.forget(flow):
+            self._scheduler.unpark(flow)  # whatever it has left takes its turn, or nothing does
+        elif not flow.parked:  # or `_loaded` lets go
+            self._let_go(flow)
 
     def _let_go(self, flow: Flow) -> None:
         """The flow used what it had loaded, or never will: another may load."""
