@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--json]`: runs the benchmarks and prints a table for each.
+"""`python -m benchmarks [NAME …] [--quick] [--json] [--plot FILE]`: runs the benchmarks, prints one table.
 
 A figure is of this machine and this minute; what can be compared is the ratio to what ran beside it.
 """
@@ -7,8 +7,18 @@ import argparse
 import importlib
 import json
 import sys
+import time
+from pathlib import Path
+
+from benchmarks import plot, report
 
 NAMES = {
+    "delivery": "blocks a second to 64 devices, and the CPU of one block, beside the bare responder",
+    "latency": "a one-block request of an idle device while 500 others download, beside a bare echo",
+    "crowd": "1,000 devices and one file: exact, fair, read once",
+    "library": "200 files, 500 devices at random, a cache that holds a fortieth of them",
+    "workers": "two workers beside one, against a sink in the broker's place",
+    "device": "one device of ours and 100 MB",
     "get": "the whole `sluice get` of 100 MB, its start included, beside a bare device",
     "service": "the service's memory while it serves 1 GB, and its CPU while idle",
     "writer": "PUBLISH packets through Mosquitto, beside a bare sendmsg loop",
@@ -20,32 +30,30 @@ def main() -> int:
     listing = "\n".join(f"  {name:<10}{text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"{__doc__}\n{listing}",
+        description=f"What Sluice must reach, measured.\n\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", metavar="NAME", nargs="*", choices=[[], *NAMES], help="default: all")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--quick", action="store_true", help="whether it runs, not how fast: small and short")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draws the figures too, as SVG")
     arguments = parser.parse_args()
-    results: dict[str, object] = {}
+    machine, rows = report.machine(), []
     for name in arguments.names or NAMES:
-        print(f"{name}: {NAMES[name]} …", file=sys.stderr)
-        rows = importlib.import_module(f"benchmarks.{name}").run()
-        results[name] = rows
-        if not arguments.json:
-            print_table(rows)
+        began = time.monotonic()
+        print(f"{name}: {NAMES[name]} … ", end="", file=sys.stderr, flush=True)
+        rows += importlib.import_module(f"benchmarks.{name}").run(arguments.quick)
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(results))
+        print(json.dumps({"machine": machine, "rows": report.as_json(rows)}, indent=1))
+    else:
+        print("\n" + ", ".join(f"{name} {value}" for name, value in machine.items()) + "\n")
+        print(report.table(rows))
+        if arguments.quick:
+            print("\nSmall and short: that it runs is all that this shows.")
+    if arguments.plot:
+        arguments.plot.write_text(plot.drawing(rows, machine))
     return 0
-
-
-def print_table(rows: list[dict[str, object]]) -> None:
-    """Rows with the same keys, one line each, columns as wide as they must be."""
-    lines = [[str(value) for value in row.values()] for row in rows]
-    head = list(rows[0])
-    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
-    for line in [head, ["-" * width for width in widths], *lines]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,25 @@
 """PUBLISH packets through a real Mosquitto: our connection with ready turns, beside a bare loop of `sendmsg`.
 
-As a program: `python -m benchmarks.writer ours|bare|drain HOST PORT SIZE COUNT`, one process of a figure.
+As a program (`benchmarks.rig.Program`): the `role` `ours`, `bare` or `drain`, one process of a figure.
 """
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
+import logging
+import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import structlog
 import uvloop
 
-from benchmarks.rig import STEADY_MALLOC
+from benchmarks.report import Row
+from benchmarks.rig import Program, Workshop, workshop
+from benchmarks.wire import connected
 from broker_bridge.mqtt.address import BrokerAddress
 from broker_bridge.mqtt.connection import Connection
-from broker_bridge.mqtt.packets import V311, encode_connect, encode_publish_start, encode_subscribe
+from broker_bridge.mqtt.packets import V311, encode_publish_start
 from broker_bridge.mqtt.turn import Turn
-from tests.support.mosquitto import MosquittoServer
 
 TOPIC = "$aws/things/bench/streams/bench/data/cbor"
 PREFIX, HEAD = b"\xa5\x61\x63\x63rdy", b"\x61f\x00\x61l\x19\x10\x00\x61i\x19\x00\x00\x61p\x59\x10\x00"
@@ -31,47 +29,45 @@ FIGURES = ((256, 100_000), (4096, 80_000), (16384, 40_000), (131072, 10_000))
 ROUNDS = 3
 
 
-def run() -> list[dict[str, object]]:
-    """A row for each size: of pairs that ran one after the other, the one with the median ratio."""
-    os.environ.update(STEADY_MALLOC)
-    rows: list[dict[str, object]] = []
-    for size, count in FIGURES:
-        pairs = [(_figure("bare", size, count), _figure("ours", size, count)) for _ in range(ROUNDS)]
-        bare, ours = sorted(pairs, key=lambda pair: pair[1][0] / pair[0][0])[ROUNDS // 2]
-        rows.append(
-            {
-                "block": size,
-                "bare messages/s": round(bare[0]),
-                "ours messages/s": round(ours[0]),
-                "ratio": round(ours[0] / bare[0], 2),
-                "bare CPU s/GB": round(bare[1], 2),
-                "ours CPU s/GB": round(ours[1], 2),
-            }
-        )
+def run(quick: bool) -> list[Row]:
+    """A row for each size; medians of alternating pairs."""
+    rows = []
+    with workshop(0) as shop:
+        for size, count in FIGURES:
+            count //= 5 if quick else 1
+            rounds = 1 if quick else ROUNDS
+            pairs = [
+                (_figure(shop, "bare", size, count), _figure(shop, "ours", size, count))
+                for _ in range(rounds)
+            ]
+            bare, ours = (
+                [statistics.median(numbers) for numbers in zip(*side, strict=True)]
+                for side in zip(*pairs, strict=True)
+            )
+            rows.append(
+                Row(
+                    f"our connection's PUBLISH packets of {size} bytes",
+                    ours[0],
+                    "messages/s",
+                    bare[0],
+                    note=f"{ours[0] / bare[0]:.2f} of bare; CPU s/GB {ours[1]:.2f}, bare {bare[1]:.2f}",
+                )
+            )
     return rows
 
 
-def _figure(writer: str, size: int, count: int) -> tuple[float, float]:
+def _figure(shop: Workshop, writer: str, size: int, count: int) -> tuple[float, float]:
     """Messages per second at the subscriber, and the writer's CPU seconds per GB, through a fresh broker."""
-    with tempfile.TemporaryDirectory() as folder:
-        # Unbounded, so that what is measured is all that was written.
-        broker = MosquittoServer(Path(folder), "max_queued_messages 0")
-        try:
-            rest = [broker.host, str(broker.port), str(size), str(count)]
-            command = [sys.executable, "-m", "benchmarks.writer"]
-            with (
-                subprocess.Popen([*command, "drain", *rest], stdout=subprocess.PIPE, text=True) as drain,
-                subprocess.Popen(
-                    [*command, writer, *rest], stdout=subprocess.PIPE, stdin=subprocess.PIPE
-                ) as source,
-            ):
-                assert drain.stdout is not None
-                drain.stdout.readline()
-                report = json.loads(source.communicate(b"go\n", timeout=300)[0])
-                seconds = float(drain.stdout.readline())
-        finally:
-            broker.close()
-    return count / seconds, report["cpu"] / (size * count / 1e9)
+    # Unbounded, so that what is measured is all that was written.
+    with shop.broker("max_queued_messages 0") as broker:
+        spec = {"host": broker.host, "port": broker.port, "size": size, "count": count}
+        with (
+            Program("writer", role="drain", **spec) as drain,
+            Program("writer", role=writer, **spec) as source,
+        ):
+            cpu = source.ask("go", 300)["cpu"]
+            seconds = drain.ask("how long", 300)["seconds"]
+    return count / seconds, cpu / (size * count / 1e9)
 
 
 class Ready:
@@ -101,43 +97,35 @@ async def _ours(host: str, port: int, size: int, count: int) -> None:
     )
     running = asyncio.create_task(connection.run())
     await connection.wait_ready(10)
+    print("{}", flush=True)
     sys.stdin.readline()
     begin = time.process_time()
     handler.left = count
     await connection.close(drain=300)
     await running
     assert connection.stats.data_written == count
-    print(json.dumps({"cpu": time.process_time() - begin}))
-
-
-def _session(host: str, port: int, name: str) -> socket.socket:
-    link = socket.create_connection((host, port))
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    link.sendall(encode_connect(V311, name, 600))
-    link.recv(4, socket.MSG_WAITALL)
-    return link
+    print(json.dumps({"cpu": time.process_time() - begin}), flush=True)
 
 
 def _bare(host: str, port: int, size: int, count: int) -> None:
-    link = _session(host, port, "bare")
+    link = connected(host, port, "bare", "unused")
     payload = memoryview(bytes(size))
     start = encode_publish_start(V311, TOPIC.encode(), 0, len(PREFIX) + len(HEAD) + size) + PREFIX + HEAD
+    print("{}", flush=True)
     sys.stdin.readline()
     begin = time.process_time()
     for _ in range(count):
         if link.sendmsg([start, payload]) != len(start) + size:
             raise RuntimeError("a blocking sendmsg sent less than it was given")
-    print(json.dumps({"cpu": time.process_time() - begin}))
+    print(json.dumps({"cpu": time.process_time() - begin}), flush=True)
     link.sendall(b"\xe0\x00")
     # Closed by the broker, once it has read all.
     link.recv(1)
 
 
 def _drain(host: str, port: int, size: int, count: int) -> None:
-    link = _session(host, port, "drain")
-    link.sendall(encode_subscribe(V311, 1, [(TOPIC, 0)]))
-    link.recv(5, socket.MSG_WAITALL)
-    print("subscribed", flush=True)
+    link = connected(host, port, "drain", TOPIC)
+    print("{}", flush=True)
     payload_size = len(PREFIX) + len(HEAD) + size
     left = count * (len(encode_publish_start(V311, TOPIC.encode(), 0, payload_size)) + payload_size)
     buffer = bytearray(1 << 20)
@@ -148,14 +136,16 @@ def _drain(host: str, port: int, size: int, count: int) -> None:
         if not received:
             raise RuntimeError(f"the broker closed the connection with {left} bytes to come")
         left -= received
-    print(time.perf_counter() - begin, flush=True)
+    seconds = time.perf_counter() - begin
+    sys.stdin.readline()
+    print(json.dumps({"seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":
-    role, address, *numbers = sys.argv[1:]
-    arguments = (address, *map(int, numbers))
+    spec = json.loads(sys.argv[1])
+    role, numbers = spec.pop("role"), spec
     if role == "ours":
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-        uvloop.run(_ours(*arguments))  # type: ignore[arg-type]
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        uvloop.run(_ours(**numbers))
     else:
-        {"bare": _bare, "drain": _drain}[role](*arguments)  # type: ignore[arg-type]
+        {"bare": _bare, "drain": _drain}[role](**numbers)

@@ -1,0 +1,109 @@
+"""How long an idle device waits for one block while 500 others download, beside a bare echo at that broker.
+
+As a program (`benchmarks.rig.Program`): `probe` and `echo`, the two ends.
+"""
+
+import json
+import random
+import socket
+import statistics
+import sys
+import time
+
+from benchmarks.report import Goal, Row
+from benchmarks.rig import STREAM, Program, workshop
+from benchmarks.wire import asked, block, connected, get_payload, message_start, published
+from chunker.topics import CBOR
+
+BLOCK_SIZE = 4096
+SIZE = 1 << 20
+PAUSE_SECONDS = (0.002, 0.010)
+"""Between two requests of the idle device: at random, so as not to fall into step with anything."""
+ECHO = "bench/echo", "bench/echoed"
+GOAL_MS = 20.0
+
+
+def run(quick: bool) -> list[Row]:
+    """One row: the 99th percentile, and how far it is above the echo's."""
+    devices, seconds = (50, 3) if quick else (500, 20)
+    with workshop(SIZE) as shop, shop.broker() as broker, shop.service(broker.url):
+        at = {"host": broker.host, "port": broker.port}
+        loop = {"stream": STREAM, "size": SIZE, "block_size": BLOCK_SIZE, "plan": "loop"}
+        with (
+            Program("fleet", **at, **loop, devices=devices) as fleet,
+            Program("latency", **at, role="echo"),
+            Program("latency", **at, role="probe") as probe,
+        ):
+            fleet.ask("go")
+            time.sleep(1)
+            began = fleet.ask("count")
+            found = probe.ask(str(seconds), seconds + 60)
+            ended = fleet.ask("count")
+    if ended["failed"]:
+        raise AssertionError(f"devices failed: {ended['failed']}")
+    rate = (ended["blocks"] - began["blocks"]) / (ended["at"] - began["at"])
+    ours, bare = ([1000 * wait for wait in found[side]] for side in ("service", "echo"))
+    tail, bare_tail = _percentile(ours), _percentile(bare)
+    return [
+        Row(
+            f"one block while {devices} others download: 99th percentile",
+            tail,
+            "ms",
+            bare_tail,
+            Goal("<=", GOAL_MS, "ms above the echo"),
+            tail - bare_tail,
+            f"{len(ours)} requests, median {statistics.median(ours):.1f} ms, echo's "
+            f"{statistics.median(bare):.1f} ms; the others got {rate:,.0f} blocks/s",
+        )
+    ]
+
+
+def _percentile(waits: list[float]) -> float:
+    return statistics.quantiles(waits, n=100)[98]
+
+
+def echo(host: str, port: int) -> None:
+    """Answers each message with one of the same size, until the broker closes."""
+    link = connected(host, port, "echo", ECHO[0])
+    heard = published(ECHO[0], _message())
+    answer = published(ECHO[1], _message())
+    print("{}", flush=True)
+    while len(link.recv(len(heard), socket.MSG_WAITALL)) == len(heard):
+        link.sendall(answer)
+
+
+def probe(host: str, port: int) -> None:
+    """Asks service and echo in turn for as many seconds as it is told, and reports all waits in seconds."""
+    thing = "idle"
+    device = connected(host, port, "idle", f"$aws/things/{thing}/streams/+/data/+")
+    asker = connected(host, port, "asker", ECHO[1])
+    index = SIZE // BLOCK_SIZE // 2
+    request = asked(thing, STREAM, CBOR, get_payload(CBOR, 0, BLOCK_SIZE, index, 1))
+    length = len(block(CBOR, 0, index, bytes(BLOCK_SIZE)))
+    answer_size = len(message_start(thing, STREAM, CBOR, length)) + length
+    call, call_size = published(ECHO[0], _message()), len(published(ECHO[1], _message()))
+    print("{}", flush=True)
+    end = time.perf_counter() + float(sys.stdin.readline())
+    waits: dict[str, list[float]] = {"service": [], "echo": []}
+    while time.perf_counter() < end:
+        waits["service"].append(_wait(device, request, answer_size))
+        waits["echo"].append(_wait(asker, call, call_size))
+    print(json.dumps(waits), flush=True)
+
+
+def _message() -> bytes:
+    return bytes(BLOCK_SIZE)
+
+
+def _wait(link: socket.socket, request: bytes, answer_size: int) -> float:
+    time.sleep(random.uniform(*PAUSE_SECONDS))
+    began = time.perf_counter()
+    link.sendall(request)
+    if len(link.recv(answer_size, socket.MSG_WAITALL)) != answer_size:
+        raise ConnectionError("the broker closed the connection")
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    spec = json.loads(sys.argv[1])
+    {"echo": echo, "probe": probe}[spec["role"]](spec["host"], spec["port"])
