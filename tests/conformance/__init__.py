@@ -1,0 +1,1 @@
+"""The contract on the wire, held over a real broker."""
