@@ -7,6 +7,7 @@ Units are in the docstrings.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker_bridge.pace import GAPS, RATES
 from chunker.limits import Limits
 
 MIB = 1 << 20
@@ -38,6 +39,9 @@ class BrokerSettings:
     """Messages written to a thing since its last request; then the service waits for it to ask again."""
     hold_bytes: int = 16 * MIB
     """The same in bytes."""
+    bytes_per_second: int | None = None
+    """File bytes that the whole service writes in a second, for thin uplinks; None: as many as it can. JSON
+    takes a third more on the wire."""
 
     def __post_init__(self) -> None:
         _within("broker.data_qos", self.data_qos, 0, 1)
@@ -45,6 +49,8 @@ class BrokerSettings:
         _within("broker.connect_timeout", self.connect_timeout, 0.1, 3600)
         _within("broker.hold", self.hold, 1, 1_000_000)
         _within("broker.hold_bytes", self.hold_bytes, 131072, 1 << 40)
+        if self.bytes_per_second is not None:
+            _within("broker.bytes_per_second", self.bytes_per_second, *RATES)
         if (self.cert is None) != (self.key is None):
             raise ValueError("broker.cert and broker.key must be given together")
 
@@ -104,6 +110,18 @@ class Permission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaceRule:
+    """How fast which things are written to, each of them: shell patterns, of which one in each must match."""
+
+    things: tuple[str, ...] = ("*",)
+    streams: tuple[str, ...] = ("*",)
+    bytes_per_second: int | None = None
+    """File bytes a second."""
+    gap: float = 0.0
+    """Seconds from one block to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """The whole service."""
 
@@ -121,6 +139,10 @@ class ServiceSettings:
     account: str = "000000000000"
     permissions: tuple[Permission, ...] = ()
     """The first entry whose `streams` match decides; a stream that none names is for every thing."""
+    pace: tuple[PaceRule, ...] = ()
+    """Tables of `things`, `streams` (patterns; all unless given), `bytes_per_second` (file bytes, to each
+    thing) and `gap` (seconds from block to block). The first that matches both counts; with neither rate nor
+    gap it exempts. A stream's tags `sluice:bytes-per-second` and `sluice:block-gap` may slow it further."""
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
@@ -129,6 +151,10 @@ class ServiceSettings:
     def __post_init__(self) -> None:
         if not (len(self.account) == 12 and self.account.isascii() and self.account.isdigit()):
             raise ValueError(f"account is {self.account!r}; it must be 12 digits")
+        for i, rule in enumerate(self.pace):
+            if rule.bytes_per_second is not None:
+                _within(f"pace[{i}].bytes_per_second", rule.bytes_per_second, *RATES)
+            _within(f"pace[{i}].gap", rule.gap, *GAPS)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -9,18 +9,16 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 
+from broker_bridge.units import SIZE, parse_size
 from sluice.failure import SettingsError
 from sluice.settings import SHORT_NAMES, Setting, Settings, build, leaves, masked
 
 FILE_NAME = "sluice.toml"
 DEFAULT = "default"
 _PREFIX = "SLUICE_"
-_UNITS = {"": 1, "b": 1}
-for _power, _letter in enumerate("kmgt", 1):
-    _UNITS |= {_letter + "b": 1000**_power, _letter + "ib": 1024**_power}
 _YES = {"true", "yes", "on", "1"}
 _NO = {"false", "no", "off", "0"}
 
@@ -225,20 +223,15 @@ def _boolean(value: object) -> bool:
 
 
 def _integer(value: object, size: bool) -> int:
-    wanted = "a number of bytes, as in 24000000, '24 MB' or '32 MiB'" if size else "a whole number"
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    pattern = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*" if size else r"\s*([+-]?[0-9]+)()\s*"
-    match = re.fullmatch(pattern, value) if isinstance(value, str) and len(value) < 64 else None
-    unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
-        raise ValueError(wanted)
-    if "." not in match[1]:
-        return int(match[1]) * unit
-    count = float(match[1]) * unit
-    if not count.is_integer():
-        raise ValueError(wanted)
-    return int(count)
+    if size:
+        if not isinstance(value, str):
+            raise ValueError(SIZE)
+        return parse_size(value)
+    if isinstance(value, str) and len(value) < 64 and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value):
+        return int(value)
+    raise ValueError("a whole number")
 
 
 def _number(value: object) -> float:
@@ -259,7 +252,7 @@ def _text(value: object) -> str:
 
 
 def _structure(kind: object, value: object) -> object:
-    """Lists of text and of tables, as `permissions` is; nothing missing, nothing unknown."""
+    """Lists of text and of tables, as `permissions` is; nothing unknown, all there that has no default."""
     if kind is str:
         return _text(value)
     if typing.get_origin(kind) is tuple:
@@ -268,8 +261,19 @@ def _structure(kind: object, value: object) -> object:
         return tuple(_structure(typing.get_args(kind)[0], item) for item in value)
     assert isinstance(kind, type)
     assert is_dataclass(kind)
-    names = [entry.name for entry in fields(kind)]
-    if not isinstance(value, dict) or set(value) != set(names):
-        raise ValueError(f"a list of tables with {' and '.join(names)}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _structure(hints[name], value[name]) for name in names})
+    columns = leaves(kind)
+    needed = [entry.name for entry in fields(kind) if entry.default is MISSING]
+    if not isinstance(value, dict) or not set(needed) <= set(value) <= set(columns):
+        raise ValueError(f"a list of tables with {' and '.join(needed) or 'any of ' + ', '.join(columns)}")
+    return kind(**{name: _column(columns[name], given) for name, given in value.items()})
+
+
+def _column(setting: Setting, value: object) -> object:
+    try:
+        if setting.type is int:
+            return _integer(value, setting.is_size)
+        if setting.type is float:
+            return _number(value)
+        return _structure(setting.type, value)
+    except ValueError as error:
+        raise ValueError(f"a list of tables whose {setting.name} is {error}") from None

@@ -100,7 +100,7 @@ class Setting:
     def is_size(self) -> bool:
         """Whether it counts bytes, and may be written with a unit."""
         leaf = self.name.rpartition(".")[2]
-        return self.type is int and ("size" in leaf.split("_") or leaf.endswith("bytes"))
+        return self.type is int and not {"size", "bytes"}.isdisjoint(leaf.split("_"))
 
 
 SHORT_NAMES = {

@@ -10,6 +10,7 @@ import structlog
 from broker_bridge.delivery.answers import Answers, Publisher
 from broker_bridge.delivery.catalog import Catalog
 from broker_bridge.delivery.intake import Intake
+from broker_bridge.delivery.pacing import Paces
 from broker_bridge.delivery.permissions import Permissions
 from broker_bridge.delivery.scheduler import Scheduler
 from broker_bridge.delivery.stats import DeliveryStats
@@ -36,7 +37,11 @@ class Delivery:
     ) -> None:
         """`mine`: whether a thing is answered here, where there are several of us; None: all are."""
         self.stats = DeliveryStats()
-        self.scheduler = Scheduler(hold=settings.broker.hold, hold_bytes=settings.broker.hold_bytes)
+        self.scheduler = Scheduler(
+            hold=settings.broker.hold,
+            hold_bytes=settings.broker.hold_bytes,
+            bytes_per_second=settings.broker.bytes_per_second,
+        )
         self._mine = mine
         self._catalog = catalog
         self._answers = Answers(self.stats)
@@ -44,6 +49,7 @@ class Delivery:
             catalog=catalog,
             scheduler=self.scheduler,
             permissions=Permissions(settings.permissions),
+            paces=Paces(settings.pace),
             limits=settings.limits,
             answers=self._answers,
             stats=self.stats,

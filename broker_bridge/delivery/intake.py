@@ -13,6 +13,7 @@ import structlog
 from broker_bridge.delivery import refusals
 from broker_bridge.delivery.answers import Answers
 from broker_bridge.delivery.catalog import Catalog
+from broker_bridge.delivery.pacing import Paces
 from broker_bridge.delivery.permissions import Permissions
 from broker_bridge.delivery.scheduler import Scheduler, Wanted
 from broker_bridge.delivery.stats import DeliveryStats
@@ -47,6 +48,7 @@ class Intake:
         catalog: Catalog,
         scheduler: Scheduler,
         permissions: Permissions,
+        paces: Paces,
         limits: Limits,
         answers: Answers,
         stats: DeliveryStats,
@@ -56,6 +58,7 @@ class Intake:
         self._catalog = catalog
         self._scheduler = scheduler
         self._permissions = permissions
+        self._paces = paces
         self._limits = limits
         self._answers = answers
         self._stats = stats
@@ -198,6 +201,7 @@ class Intake:
             prefix=block_prefix(encoding, get.token),
             topic=topics.topic(thing, stream.stream_id, "data", encoding).encode(),
             arrived=arrived,
+            pace=self._paces.of(thing, stream),
         )
         if self._scheduler.add(thing, wanted):
             self._answers.wake()

@@ -7,12 +7,18 @@ thing that starts asking is served ahead of the round once, as fq_codel serves n
 Nobody acknowledges a block at QoS 0, and a broker holds only so much for a slow device (DEVICES "Brokers"):
 after `hold` messages or `hold_bytes` written since a thing's last request, it gets nothing more until it asks
 again or HOLD_SECONDS have passed.
+
+A thing with a pace leaves the round after each turn until the pace lets more through, and then comes before
+the round: as long as it takes no more than a share like the others', it waits for its pace alone.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
+from heapq import heapify, heappop, heappush
 
+from broker_bridge.delivery.pacing import Meter
+from broker_bridge.pace import Pace
 from broker_bridge.registry.streams import Stream, StreamFile
 from chunker.answers import BlockHeads
 from chunker.requests import GetRequest
@@ -24,6 +30,8 @@ MAX_WAITING = 16
 MAX_BLOCKS = 500_000
 """Blocks of all things that wait (some 70 bytes of memory each); a request beyond is dropped."""
 HOLD_SECONDS = 1.0
+MIN_QUANTUM = 4096
+"""The least that QUANTUM becomes, file bytes, where the whole service is slow: rounds stay short in time."""
 
 BlockKey = tuple[str, int, int, int, str, str | None]
 
@@ -40,6 +48,7 @@ class Wanted:
         "get",
         "heads",
         "key",
+        "pace",
         "prefix",
         "stream",
         "topic",
@@ -57,6 +66,7 @@ class Wanted:
         prefix: bytes,
         topic: bytes,
         arrived: float,
+        pace: Pace | None = None,
     ) -> None:
         self.get = get
         self.encoding = encoding
@@ -69,6 +79,7 @@ class Wanted:
         self.prefix = prefix
         self.topic = topic
         self.arrived = arrived
+        self.pace = pace
         self.key: BlockKey = (
             stream.stream_id,
             stream.version,
@@ -84,20 +95,35 @@ class _State(Enum):
     READY = auto()
     PARKED = auto()
     HELD = auto()
+    PACED = auto()
 
 
 class Flow:
     """One thing's outstanding work."""
 
-    __slots__ = ("bytes", "deficit", "loaded", "messages", "requests", "state", "thing", "waiting")
+    __slots__ = (
+        "bytes",
+        "deficit",
+        "due",
+        "loaded",
+        "messages",
+        "meter",
+        "requests",
+        "state",
+        "thing",
+        "waiting",
+    )
 
-    def __init__(self, thing: str) -> None:
+    def __init__(self, thing: str, quantum: int) -> None:
         self.thing = thing
         self.requests: deque[Wanted] = deque()
         self.waiting: dict[BlockKey, set[int]] = {}
         self.loaded: dict[int, bytes] = {}
         """Ranges read for the request in front while the flow was parked, by range index."""
-        self.deficit = QUANTUM
+        self.deficit = quantum
+        self.due = 0.0
+        """When its pace lets it be written to again."""
+        self.meter: Meter | None = None
         self.messages = 0
         self.bytes = 0
         self.state = _State.IDLE
@@ -116,13 +142,25 @@ class Flow:
 class Scheduler:
     """All flows with work, and the round they are served in."""
 
-    def __init__(self, *, hold: int, hold_bytes: int) -> None:
+    def __init__(self, *, hold: int, hold_bytes: int, bytes_per_second: int | None = None) -> None:
+        """`bytes_per_second`: file bytes to all things together; None: as many as are taken."""
         self._hold = hold
         self._hold_bytes = hold_bytes
+        self._pace = Pace(bytes_per_second)
+        self._meter: Meter | None = None
+        self._quantum = QUANTUM
+        if bytes_per_second is not None:
+            self._meter = Meter(0.0)
+            self._quantum = min(QUANTUM, max(MIN_QUANTUM, self._pace.turn_bytes))
+        self._now = 0.0
+        self._resting = True
         self._flows: dict[str, Flow] = {}
         self._new: deque[Flow] = deque()
         self._old: deque[Flow] = deque()
         self._held: dict[Flow, float] = {}
+        self._paced: list[tuple[float, int, Flow]] = []
+        """A heap by due time; the number keeps those due at once in the order of their coming."""
+        self._turns = 0
         self.waiting_requests = 0
         self.waiting_blocks = 0
 
@@ -143,7 +181,7 @@ class Scheduler:
         """Queues the blocks of `request` that do not wait already; False if too many requests wait."""
         flow = self._flows.get(thing)
         if flow is None:
-            flow = Flow(thing)
+            flow = Flow(thing, self._quantum)
         waiting = flow.waiting.get(request.key)
         if waiting:
             request.blocks = [block for block in request.blocks if block not in waiting]
@@ -162,17 +200,27 @@ class Scheduler:
         return True
 
     def next(self, now: float) -> Flow | None:
-        """The flow whose turn it is: it has work, credit and a deficit above 0. None: nobody's."""
-        if self._held:
+        """The flow whose turn it is: it has work, credit, a deficit above 0 and is due. None: nobody's."""
+        self._now = now
+        if self._held or self._paced:
             self.release(now)  # here, since others' work may never end
         while True:
             ring = self._new or self._old
             if not ring:
+                self._resting = True
                 return None
             flow = ring[0]
+            if flow.due > now and flow.deficit > 0:
+                # Without work too: who asks for one block at a time is to keep to the pace as well. Who has
+                # used up its share stays, and waits for the round and its pace at once.
+                ring.popleft()
+                flow.state = _State.PACED
+                self._turns += 1
+                heappush(self._paced, (flow.due, self._turns, flow))
+                continue
             if flow.requests and flow.deficit > 0:
                 if self.credit(flow) > 0:
-                    return flow
+                    return flow if self._meter is None or self._may_write(self._meter) else None
                 ring.popleft()
                 flow.state = _State.HELD
                 self._held[flow] = now + HOLD_SECONDS
@@ -181,7 +229,7 @@ class Scheduler:
             if flow.deficit <= 0:
                 # With or without work: who asks for one large block at a time would else begin anew each time
                 # and get more than who has work waiting.
-                flow.deficit += QUANTUM
+                flow.deficit += self._quantum
                 self._old.append(flow)
             elif ring is self._new:
                 # Stays for the rest of the round, or asking one block at a time would always come first.
@@ -194,6 +242,23 @@ class Scheduler:
         """Messages that may be written to the flow's thing before it asks again."""
         return self._hold - flow.messages if flow.bytes < self._hold_bytes else 0
 
+    def _may_write(self, meter: Meter) -> bool:
+        """Whether the service's own pace lets a turn through."""
+        if self._resting:
+            meter.rest(self._now)
+            self._resting = False
+        return meter.due <= self._now
+
+    def allowance(self, flow: Flow) -> int:
+        """File bytes that end the flow's turn: the block that reaches them is the last."""
+        request = flow.requests[0]
+        most = flow.deficit
+        if request.pace is not None:
+            most = min(most, request.pace.turn_bytes - request.get.block_size + 1)
+        if self._meter is not None:
+            most = min(most, self._pace.turn_bytes - request.get.block_size + 1)
+        return most
+
     def written(self, flow: Flow, blocks: int, size: int) -> None:
         """The first `blocks` blocks, `size` bytes, of the flow's first request were handed to the writer."""
         request = flow.requests[0]
@@ -204,6 +269,13 @@ class Scheduler:
         flow.deficit -= size
         flow.messages += blocks
         flow.bytes += size
+        if request.pace is not None:
+            if flow.meter is None:
+                flow.meter = Meter(self._now)
+            flow.meter.spend(request.pace.seconds(blocks, size), self._now)
+            flow.due = flow.meter.due
+        if self._meter is not None:
+            self._meter.spend(self._pace.seconds(blocks, size), self._now)
         if end == len(request.blocks):
             self.drop(flow)
 
@@ -234,18 +306,24 @@ class Scheduler:
         return True
 
     def release(self, now: float) -> float | None:
-        """Lets flows go on whose hold is over; returns when the next one's is."""
+        """Lets flows go on whose hold is over or that are due; returns when there will be more to write."""
+        while self._paced and self._paced[0][0] <= now:
+            self._ready(heappop(self._paced)[2], self._new)
+        coming = [self._paced[0][0]] if self._paced else []
         while self._held:
             flow, until = next(iter(self._held.items()))
             if until > now:
-                return until
+                coming.append(until)
+                break
             del self._held[flow]
             flow.messages = flow.bytes = 0
             self._ready(flow, self._old)
-        return None
+        if self._meter is not None and self._meter.due > now and (self._new or self._old):
+            coming.append(self._meter.due)
+        return min(coming, default=None)
 
     def withdraw(self, stream_id: str) -> Iterator[tuple[Flow, Wanted]]:
-        """Takes out every request for that stream."""
+        """Takes out every request for that stream. Its things begin anew: their pace may be another now."""
         for flow in list(self._flows.values()):
             kept = deque(request for request in flow.requests if request.stream.stream_id != stream_id)
             if len(kept) == len(flow.requests):
@@ -258,6 +336,11 @@ class Scheduler:
                 self.waiting_blocks -= len(request.blocks) - request.at
                 flow.waiting.pop(request.key, None)
                 yield flow, request
+            flow.due, flow.meter = 0.0, None
+            if flow.state is _State.PACED:
+                self._paced = [entry for entry in self._paced if entry[2] is not flow]
+                heapify(self._paced)
+                self._ready(flow, self._new)
 
     def withdraw_things(self, leaving: Callable[[str], bool]) -> Iterator[Flow]:
         """Takes out every request of the things of which `leaving` is true."""
@@ -277,6 +360,7 @@ class Scheduler:
         self._new.clear()
         self._old.clear()
         self._held.clear()
+        self._paced.clear()
         self.waiting_requests = self.waiting_blocks = 0
 
     def _ready(self, flow: Flow, ring: deque[Flow]) -> None:

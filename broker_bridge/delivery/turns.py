@@ -5,6 +5,7 @@ front when they were read.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from broker_bridge.storage.cache import RangeCache
 from chunker.errors import Code
 
 log = structlog.get_logger("delivery")
+
+TIMER_SECONDS = 0.001
+"""The loop's clock counts in milliseconds: a timer for less fires at once, and again, until it is time."""
 
 
 class Turns:
@@ -39,7 +43,8 @@ class Turns:
         self._answers = answers
         self._stats = stats
         self._permits = _Permits(most_loading)
-        self._release_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
 
     def next_turn(self, max_messages: int) -> Turn | None:
         """The next blocks to be written, at most `max_messages`; None: nothing to write now."""
@@ -48,7 +53,7 @@ class Turns:
             turn = self._assemble(flow, min(max_messages, self._scheduler.credit(flow)), now)
             if turn is not None:
                 return turn
-        self._release_held(now)
+        self._wake_later(now)
         return None
 
     def withdraw(self, stream_id: str) -> list[tuple[str, Wanted]]:
@@ -69,15 +74,16 @@ class Turns:
         """Forgets all that waits."""
         self._scheduler.clear()
         self._permits.clear()
-        if self._release_timer is not None:
-            self._release_timer.cancel()
-            self._release_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _assemble(self, flow: Flow, most: int, now: float) -> Turn | None:
         """Blocks of the flow's first request for one turn; None if it was parked or refused instead."""
         request = flow.requests[0]
         size, block_size, heads = request.file.size, request.get.block_size, request.heads
         blocks: list[tuple[bytes, bytes | memoryview]] = []
+        allowance = self._scheduler.allowance(flow)
         taken = start = 0
         data = memoryview(b"")
         try:
@@ -88,7 +94,7 @@ class Turns:
                     start, data = self._bytes_around(flow, request, first, last)
                 blocks.append((heads[index], heads.body(data[first - start : last - start])))
                 taken += last - first
-                if taken >= flow.deficit:
+                if taken >= allowance:
                     break
         except _Loading as missing:
             self._wait_for(flow, request, missing)
@@ -168,15 +174,21 @@ class Turns:
             log.error("read failed", stream=stream_id, file=file.file_id, object=file.object, exc_info=error)
         self._answers.reject(flow.thing, stream_id, request.encoding, rejection)
 
-    def _release_held(self, now: float) -> None:
-        """Sees to it that things that were sent much without asking are written to again in time."""
-        until = self._scheduler.release(now)
-        if until is not None and self._release_timer is None:
-            self._release_timer = asyncio.get_running_loop().call_at(until, self._released)
+    def _wake_later(self, now: float) -> None:
+        """Sees to it that things that may not be written to now are written to in time."""
+        due = self._scheduler.release(now)
+        if due is None:
+            return
+        due = max(due, now + TIMER_SECONDS)
+        if self._timer is not None:
+            if self._wakes_at <= due:
+                return
+            self._timer.cancel()
+        self._wakes_at = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._wake)
 
-    def _released(self) -> None:
-        self._release_timer = None
-        self._scheduler.release(asyncio.get_running_loop().time())
+    def _wake(self) -> None:
+        self._timer = None
         self._answers.wake()
 
 

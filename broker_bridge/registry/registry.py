@@ -9,9 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from broker_bridge import pace
 from broker_bridge.registry import database, schema
 from broker_bridge.registry.errors import (
     RegistryUnavailable,
@@ -22,6 +24,8 @@ from broker_bridge.registry.errors import (
 )
 from broker_bridge.registry.streams import Stream, StreamFile
 from broker_bridge.storage.objects import ObjectRef
+
+log = structlog.get_logger("registry")
 
 MAX_TAGS = 50
 """Tags a stream may have (AWS's limit for every resource)."""
@@ -250,6 +254,7 @@ def _read(connection: Connection, chosen: Select[Any], ascending: bool) -> list[
     """The chosen streams, by id. One statement, so that a stream's files are those of its version."""
     page = chosen.subquery()
     name = page.c.stream_id
+    rate, gap = _TAGS.alias("rate"), _TAGS.alias("gap")
     joined = (
         select(
             page,
@@ -259,8 +264,14 @@ def _read(connection: Connection, chosen: Select[Any], ascending: bool) -> list[
             _FILES.c.version_id,
             _FILES.c.etag,
             _FILES.c.size,
+            rate.c.value.label("rate_tag"),
+            gap.c.value.label("gap_tag"),
         )
-        .select_from(page.outerjoin(_FILES, name == _FILES.c.stream_id))
+        .select_from(
+            page.outerjoin(_FILES, name == _FILES.c.stream_id)
+            .outerjoin(rate, (name == rate.c.stream_id) & (rate.c.key == pace.RATE_TAG))
+            .outerjoin(gap, (name == gap.c.stream_id) & (gap.c.key == pace.GAP_TAG))
+        )
         .order_by(name if ascending else name.desc(), _FILES.c.file_id)
     )
     rows = connection.execute(joined)
@@ -282,7 +293,18 @@ def _stream(rows: list[Row[Any]]) -> Stream:
         ),
         created_at=first.created_at,
         updated_at=first.updated_at,
+        pace=_pace(first),
     )
+
+
+def _pace(row: Row[Any]) -> pace.Pace | None:
+    tags = {pace.RATE_TAG: row.rate_tag, pace.GAP_TAG: row.gap_tag}
+    try:
+        return pace.from_tags({key: value for key, value in tags.items() if value is not None})
+    except ValueError as error:
+        # The API takes no such tag, but one may have been there before. Better too fast than not at all.
+        log.warning("a tag that cannot be kept to is ignored", stream=row.stream_id, reason=str(error))
+        return None
 
 
 def _insert_files(connection: Connection, stream_id: str, files: Iterable[StreamFile]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from broker_bridge.pace import Pace
 from broker_bridge.storage.objects import ObjectRef
 
 
@@ -26,6 +27,8 @@ class Stream:
     files: tuple[StreamFile, ...]
     created_at: datetime
     updated_at: datetime
+    pace: Pace | None = None
+    """What its tags set, for every thing that reads it."""
 
     def file(self, file_id: int) -> StreamFile | None:
         """The file of that id, or None."""

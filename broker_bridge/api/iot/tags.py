@@ -5,6 +5,7 @@ from typing import NotRequired, TypedDict
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot import arns
 from broker_bridge.api.iot.errors import InvalidRequestException
+from broker_bridge.pace import check_tag
 
 
 class Tag(TypedDict):
@@ -43,7 +44,8 @@ def list_tags_for_resource(
 def tag_values(tags: list[Tag]) -> dict[str, str]:
     """Values by key; a tag without a value has an empty one.
 
-    Raises InvalidRequestException for a key given twice, and for AWS's own keys, which begin with `aws:`.
+    Raises InvalidRequestException for a key given twice, for AWS's own keys, which begin with `aws:`, and for
+    a tag of our own (`sluice:…`) that cannot be kept to.
     """
     values: dict[str, str] = {}
     for i, tag in enumerate(tags):
@@ -53,4 +55,8 @@ def tag_values(tags: list[Tag]) -> dict[str, str]:
         if key in values:
             raise InvalidRequestException(f"tags[{i}].Key: {key!r} is given twice")
         values[key] = tag.get("Value", "")
+        try:
+            check_tag(key, values[key])
+        except ValueError as error:
+            raise InvalidRequestException(f"tags[{i}]: {error}") from None
     return values
