@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker import topics
@@ -56,6 +56,7 @@ def holds(encoding: str, token: str | None, file_id: int, block_size: int, size:
         assert b"\\" not in raw
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(ENCODINGS),
     tokens,
@@ -130,6 +131,7 @@ files = st.dictionaries(st.integers(0, 255), st.integers(0, (1 << 63) - 1), max_
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ENCODINGS), tokens, st.integers(1, 1 << 40), texts, files)
 def test_description(
     encoding: str, token: str | None, version: int, text: str | None, held: list[tuple[int, int]]
@@ -142,6 +144,7 @@ def test_description(
     assert all(list(file) == ["f", "z"] for file in fields["r"])
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(ENCODINGS),
     st.sampled_from(list(Code)),

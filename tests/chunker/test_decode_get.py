@@ -5,7 +5,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker.errors import Code, Rejection
@@ -357,6 +357,7 @@ defects = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ENCODINGS), defects)
 def test_of_several_defects_the_first_in_order_answers(encoding: str, fields: dict[str, Any]) -> None:
     payload = encode(fields, encoding)

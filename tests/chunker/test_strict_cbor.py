@@ -9,7 +9,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker.errors import Malformed
@@ -98,6 +98,7 @@ def taken(payload: bytes) -> dict[str, Any]:
     return {key: value for key, value in decode_map(payload).items() if type(value) in (int, str, bytes)}
 
 
+@settings(deadline=None)
 @given(maps)
 def test_takes_what_cbor2_writes(fields: dict[Any, Any]) -> None:
     payload = cbor2.dumps(fields)
@@ -105,6 +106,7 @@ def test_takes_what_cbor2_writes(fields: dict[Any, Any]) -> None:
     assert decode_map(payload).keys() == {key for key in fields if type(key) is str}
 
 
+@settings(deadline=None)
 @given(st.data(), maps)
 def test_takes_every_encoding_of_the_same_map(data: st.DataObject, fields: dict[Any, Any]) -> None:
     payload = Writer(data.draw).write(fields)
@@ -113,6 +115,7 @@ def test_takes_every_encoding_of_the_same_map(data: st.DataObject, fields: dict[
     assert taken(payload) == useful(fields)
 
 
+@settings(deadline=None)
 @given(st.data(), plain | st.lists(plain, max_size=3) | maps, plain, plain)
 def test_refuses_the_same_key_in_any_encoding(data: st.DataObject, key: Any, one: Any, other: Any) -> None:
     writer = Writer(data.draw)
@@ -213,6 +216,7 @@ requests = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.data(), requests)
 def test_mutated_messages(data: st.DataObject, fields: dict[Any, Any]) -> None:
     payload = bytearray(Writer(data.draw).write(fields))

@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker.errors import Malformed
@@ -43,6 +43,7 @@ def same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return {k: shown(v) for k, v in ours.items()} == {k: shown(v) for k, v in theirs.items()}
 
 
+@settings(deadline=None)
 @given(objects, st.booleans(), st.sampled_from([None, 0, 2, "\t", "\r\n "]))
 def test_takes_what_json_writes(fields: dict[str, Any], ascii_only: bool, indent: Any) -> None:
     payload = json.dumps(fields, ensure_ascii=ascii_only, indent=indent).encode()
@@ -50,6 +51,7 @@ def test_takes_what_json_writes(fields: dict[str, Any], ascii_only: bool, indent
     assert decode_object(payload).keys() == fields.keys()
 
 
+@settings(deadline=None)
 @given(objects, st.data())
 def test_mutated_objects(fields: dict[str, Any], data: st.DataObject) -> None:
     payload = bytearray(json.dumps(fields, ensure_ascii=data.draw(st.booleans())).encode())

@@ -1,7 +1,7 @@
 """Which blocks answer a request, against the plainest model there is; and the arithmetic of blocks."""
 
 import cbor2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunker.blocks import block_count, block_length
@@ -25,6 +25,7 @@ bitmaps = st.none() | st.builds(
 )
 
 
+@settings(deadline=None)
 @given(sizes, block_sizes, offsets, counts, bitmaps)
 def test_wanted(size: int, block_size: int, offset: int, count: int | None, bitmap: bytes | None) -> None:
     fields = {"f": 0, "l": block_size, "o": offset, "n": count, "b": bitmap}
@@ -34,6 +35,7 @@ def test_wanted(size: int, block_size: int, offset: int, count: int | None, bitm
     assert bool(got) == bool(list(got))
 
 
+@settings(deadline=None)
 @given(st.integers(256, 1 << 16), st.integers(1, 8), bitmaps, st.integers(1, 3_000_000))
 def test_request_bytes_bound_the_answer(least: int, times: int, bitmap: bytes | None, size: int) -> None:
     limits = Limits(block_size_max=least, request_bytes=least * times + least // 2)
@@ -52,6 +54,7 @@ def test_the_longest_bitmap_reaches_the_end_of_the_greatest_offset() -> None:
     assert list(get.wanted(256 * last)) == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 40), st.integers(1, 1 << 20), st.integers(0, 1 << 30))
 def test_blocks_cover_the_file_once(size: int, block_size: int, at: int) -> None:
     count = block_count(size, block_size)

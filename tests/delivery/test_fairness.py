@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker_bridge.delivery.scheduler import HOLD_SECONDS, MAX_BLOCKS, MAX_WAITING, QUANTUM, Scheduler
@@ -34,6 +34,7 @@ def turn(scheduler: Scheduler, now: float = 0.0, most: int = 64) -> tuple[str, i
     return flow.thing, size
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(BLOCK_SIZES), min_size=2, max_size=6), st.integers(1, 64))
 def test_backlogged_things_stay_within_a_quantum_and_a_block(sizes: list[int], most: int) -> None:
     scheduler = Scheduler(hold=NEVER, hold_bytes=NEVER)
@@ -48,6 +49,7 @@ def test_backlogged_things_stay_within_a_quantum_and_a_block(sizes: list[int], m
             assert sent[one] - sent[other] <= QUANTUM + sizes[int(one)]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(0, 300), st.sampled_from(BLOCK_SIZES))
 def test_a_newcomer_waits_for_no_round(others: int, turns_before: int, size: int) -> None:
     scheduler = Scheduler(hold=NEVER, hold_bytes=NEVER)
