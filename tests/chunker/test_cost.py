@@ -136,7 +136,7 @@ def cost(payload: bytes, encoding: str) -> float:
 def test_grows_with_the_length_only(encoding: str, name: str, build: Callable[[int], bytes]) -> None:
     whole, quarter = build(MAX_PAYLOAD), build(MAX_PAYLOAD // 4)
     assert MAX_PAYLOAD * 0.7 < len(whole) <= MAX_PAYLOAD
-    # Four times the length: about four times the cost, where a quadratic one would be sixteen times. On a busy
+    # Four times the length: about four times the cost; a quadratic one would be sixteen times. On a busy
     # machine a measurement can be anything; what is linear shows it in one of them.
     measured = ((cost(whole, encoding), cost(quarter, encoding)) for _ in range(10))
     assert any(taken < 0.05 or taken < 10 * of_a_quarter for taken, of_a_quarter in measured), name
