@@ -85,7 +85,7 @@ class CacheSettings:
     """The range cache between storage and delivery."""
 
     size: int = 32 * MIB
-    """Bytes it may hold."""
+    """Bytes it may hold; with several `workers`, in each of them."""
     range_size: int = 512 * 1024
     """Bytes read from the store at once; a power of two."""
     readers: int = 4
@@ -137,6 +137,9 @@ class ServiceSettings:
     """SQLAlchemy URL of the registry; None: SQLite in the state folder."""
     region: str = "us-east-1"
     account: str = "000000000000"
+    workers: int = 1
+    """Processes that answer devices, 1 to 64, each with a connection of its own. 1: the service's own process
+    does; more are of use where one CPU core is not enough."""
     permissions: tuple[Permission, ...] = ()
     """The first entry whose `streams` match decides; a stream that none names is for every thing."""
     pace: tuple[PaceRule, ...] = ()
@@ -147,10 +150,15 @@ class ServiceSettings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     limits: Limits = field(default_factory=Limits)
+    log_level: str = "info"
+    """Least severe log entries written: `debug`, `info`, `warning` or `error`."""
+    log_format: str = "auto"
+    """Log entries as `text` or as `json` lines; `auto`: text on a terminal, else JSON."""
 
     def __post_init__(self) -> None:
         if not (len(self.account) == 12 and self.account.isascii() and self.account.isdigit()):
             raise ValueError(f"account is {self.account!r}; it must be 12 digits")
+        _within("workers", self.workers, 1, 64)
         for i, rule in enumerate(self.pace):
             if rule.bytes_per_second is not None:
                 _within(f"pace[{i}].bytes_per_second", rule.bytes_per_second, *RATES)

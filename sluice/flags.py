@@ -28,6 +28,7 @@ FLAGS = {
     "s3": Flag("objects are in S3"),
     "s3_endpoint": Flag("objects are in the S3-compatible store at this URL", "URL"),
     "database": Flag("the registry's SQLAlchemy URL [SQLite in STATE]", "URL"),
+    "workers": Flag("processes that answer devices, 1 to 64 [1]", "N"),
     "region": Flag("AWS region in ARNs [us-east-1]", "NAME"),
     "account": Flag("AWS account in ARNs [000000000000]", "DIGITS"),
     "thing": Flag("the thing to be", "NAME"),
@@ -46,7 +47,7 @@ FLAGS = {
 
 SERVICE = (
     *("http", "insecure_http", "broker", "mqtt", "cafile", "cert", "key", "state", "objects", "s3"),
-    *("s3_endpoint", "database", "region", "account", "log_level", "log_format"),
+    *("s3_endpoint", "database", "workers", "region", "account", "log_level", "log_format"),
 )
 """What `serve` is told."""
 

@@ -43,10 +43,6 @@ class Settings(ServiceSettings):
     """Seconds without an answer after which `get` and `publish` give up."""
     json: bool = False
     """Print results as JSON."""
-    log_level: str = "info"
-    """Least severe log entries written: `debug`, `info`, `warning` or `error`."""
-    log_format: str = "auto"
-    """Log entries as `text` or as `json` lines; `auto`: text on a terminal, else JSON."""
 
     def __post_init__(self) -> None:
         ServiceSettings.__post_init__(self)

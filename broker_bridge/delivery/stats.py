@@ -1,4 +1,4 @@
-"""What delivery counts: plain numbers, so that counting is free (`broker_bridge.metrics` shows them)."""
+"""What delivery counts: plain numbers, so that counting is free (`broker_bridge.counting` reads them)."""
 
 from bisect import bisect_left
 from collections import Counter

@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
+from asyncio.subprocess import Process
 from typing import Any, Final
 
-import broker_bridge
+from broker_bridge import children
 from broker_bridge.mqtt.address import BrokerAddress
 
 START_TIMEOUT: Final = 30.0
@@ -44,15 +41,7 @@ class EmbeddedBroker:
 
         PortTaken, or EmbeddedBrokerError with the reason.
         """
-        # The child finds the same package as we did, and looks for no modules in the working directory, which
-        # is the user's.
-        path = [str(Path(broker_bridge.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "broker_bridge.embedded", "--host", host, "--port", str(port)),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
-        )
+        process = await children.start("broker_bridge.embedded", "--host", host, "--port", str(port))
         report: dict[str, Any] = {}
         try:
             assert process.stdout is not None
@@ -62,7 +51,7 @@ class EmbeddedBroker:
             report = {"error": f"it was not ready within {START_TIMEOUT:g} s"}
         finally:
             if "port" not in report:
-                await _end(process)
+                await children.end(process, STOP_TIMEOUT)
         if report.get("taken"):
             raise PortTaken(f"the embedded broker cannot listen on {host}:{port}: the port is taken")
         if "port" not in report:
@@ -77,20 +66,10 @@ class EmbeddedBroker:
 
     async def stop(self) -> None:
         """Ends it. No harm in a second call, or where it has died."""
-        await _end(self._process)
+        await children.end(self._process, STOP_TIMEOUT)
 
     async def __aenter__(self) -> "EmbeddedBroker":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-
-
-async def _end(process: Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -36,7 +36,7 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
     _check_exposure(settings)
     # Until the service stands there is nothing in hand.
     signal.signal(signal.SIGTERM, _leave)
-    from sluice.logs import configure
+    from broker_bridge.logs import configure
 
     configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -66,6 +66,7 @@ async def _serve(settings: Settings) -> None:
     from broker_bridge.probe import AnotherService
     from broker_bridge.registry.errors import RegistryError
     from broker_bridge.service import serve
+    from broker_bridge.workers.pool import WorkersFailed
 
     stop, stands = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -93,7 +94,7 @@ async def _serve(settings: Settings) -> None:
             raise
     except (AddressTaken, PortTaken, AnotherService, BrokerError, RegistryError) as error:
         raise Failure(str(error), UNREACHABLE) from None
-    except EmbeddedBrokerError as error:
+    except (EmbeddedBrokerError, WorkersFailed) as error:
         raise Failure(str(error)) from None
     except ValueError as error:
         raise SettingsError(str(error)) from None
