@@ -26,6 +26,7 @@ STALLED_SECONDS = 15.0
 NAP_SECONDS = 0.001
 """Between two looks at the sockets, so that each read finds several messages: a device must cost little."""
 BUFFER = bytearray(1 << 20)
+REQUESTS_A_MIB = (1 << 20) // REQUEST_BYTES
 # Linux drops what TCP received without copying it anywhere.
 DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
 
@@ -42,7 +43,7 @@ class Spec:
     """Bytes of each file."""
     block_size: int
     plan: str
-    """`loop`: the file again and again until told to stop; `once`: the whole file; `random`: files and places
+    """`loop`: a MiB again and again until told to stop; `once`: the whole file; `random`: files and places
     at random, a MiB at each, until told to stop (the files are as `stamped` makes them)."""
     encoding: str = topics.CBOR
     in_flight: int = 2
@@ -259,10 +260,13 @@ def _once(spec: Spec, thing: str) -> Iterator[Request]:
 
 
 def _loop(spec: Spec, thing: str) -> Iterator[Request]:
-    """The whole file again and again; each device begins somewhere else."""
+    """A MiB of the file again and again, another one for each device.
+
+    No more, since a responder with ready-made answers must soon have made them all.
+    """
     requests = list(_once(spec, thing))
     begin = int(thing[-4:]) * 7 % len(requests)
-    return itertools.cycle(requests[begin:] + requests[:begin])
+    return itertools.cycle((requests + requests)[begin : begin + REQUESTS_A_MIB])
 
 
 def _random(spec: Spec, thing: str) -> Iterator[Request]:
@@ -272,7 +276,7 @@ def _random(spec: Spec, thing: str) -> Iterator[Request]:
     while True:
         number, begin = chance.randrange(spec.files), chance.randrange(len(spans))
         stream, file_id = f"{spec.stream}{number // 50}", number % 50
-        for span in spans[begin : begin + (1 << 20) // REQUEST_BYTES]:
+        for span in spans[begin : begin + REQUESTS_A_MIB]:
             get = get_payload(spec.encoding, file_id, spec.block_size, span.start, len(span))
             packet = asked(thing, stream, spec.encoding, get)
             expected = []
