@@ -1,0 +1,1 @@
+"""Nobody hurts another: the whole service, over sockets that are read as slowly as a test likes."""
