@@ -115,15 +115,17 @@ class Device:
             self.failure = "the broker closed the connection"
         elif self._check:
             self._compare(got)
+        if self.failure is not None:
+            return
         while self.left <= 0 and self.unanswered:
             self.blocks += self.unanswered.popleft().blocks
             if self.unanswered:
                 self.left += self.unanswered[0].size
             self.ask()
-        if not self.unanswered:
-            self.done_at = now
         if self.left < 0:
             self.failure = f"{-self.left} bytes more than were asked for"
+        elif not self.unanswered:
+            self.done_at = now
 
     def _compare(self, got: int) -> None:
         """Each answer must come whole and exact; which request is answered first is the service's affair."""

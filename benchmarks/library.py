@@ -13,7 +13,7 @@ from benchmarks.fleet import stamped
 from benchmarks.report import MB, Goal, Row
 from benchmarks.rig import STREAM, MemoryWatch, Program, Service, Workshop, workshop
 
-FILES, DEVICES, SIZE, SECONDS = 200, 500, 50 * MB, 15
+FILES, DEVICES, SIZE, SECONDS = 200, 500, 50 * MB, 10
 BLOCK_SIZE = 65536
 FILES_A_STREAM = 50
 CACHE_MB = 256

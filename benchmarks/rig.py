@@ -20,6 +20,7 @@ import psutil
 from benchmarks.report import MB
 from tests.support.mosquitto import MosquittoServer
 
+ROOT = Path(__file__).parent.parent
 SLUICE = [sys.executable, "-m", "sluice"]
 STREAM = "bench"
 
@@ -40,7 +41,9 @@ class Program:
 
     def __enter__(self) -> "Program":
         command = [sys.executable, "-m", f"benchmarks.{self._name}", self._spec]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         try:
             self.ready = self._answer(120)
         except BaseException:

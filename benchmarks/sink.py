@@ -3,7 +3,7 @@
 So that the service is what is measured, however many workers it has. Every request goes to each connection
 that subscribed to requests, as a broker would do it. As a program (`benchmarks.rig.Program`), with the
 stream's `stream`, `size`, `block_size`, `encoding` and the number of `things`; it says its `port` and
-understands `go` and `count`.
+understands `go`, `count` and `stop`.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from collections import deque
 
 from benchmarks.wire import REQUEST_BYTES, get_payload
-from broker_bridge.mqtt.packets import CONNACK, PUBACK, PUBLISH, SUBACK, V5, encode_publish_start
+from broker_bridge.mqtt.packets import CONNACK, DISCONNECT, PUBACK, PUBLISH, SUBACK, V5, encode_publish_start
 from chunker import topics
 
 IN_FLIGHT = 2
@@ -30,6 +30,7 @@ class Client:
         self.link = link
         self.version = 0
         self.hears_requests = False
+        self.over = False
         self.blocks = 0
         self.asked: deque[str] = deque()
         """Things whose requests it has not answered, in the order in which they were asked."""
@@ -66,7 +67,7 @@ class Client:
         self.skip = max(0, at - end)
         self.held = max(0, end - at)
         buffer[: self.held] = buffer[at : at + self.held]
-        return True
+        return not self.over
 
     def ask(self, topic: str, payload: bytes) -> None:
         """Sends a request; blocking, since the service never stops reading."""
@@ -92,6 +93,8 @@ class Client:
             self._answer(PUBACK, body[2 + length : 4 + length])
         elif kind == PINGREQ:
             self.link.sendall(b"\xd0\x00")
+        elif kind == DISCONNECT:
+            self.over = True
 
     def _no_properties(self) -> bytes:
         return b"\x00" if self.version == V5 else b""
@@ -112,6 +115,7 @@ class Sink:
             for first in range(0, size // block_size, self._count)
         ]
         self._asked = 0
+        self._asking = True
         self._unclaimed: list[str] = []
         """Things of which it is not yet known who answers them."""
         self._clients: dict[int, Client] = {}
@@ -141,6 +145,7 @@ class Sink:
         if line == "go":
             self._unclaimed = list(self._things)
             self._ask(self._unclaimed[-1])
+        self._asking = line != "stop"
         if line:
             blocks = [client.blocks for client in self._clients.values() if client.hears_requests]
             report = {"at": time.perf_counter(), "blocks": blocks, "unclaimed": len(self._unclaimed)}
@@ -161,7 +166,7 @@ class Sink:
                 else:
                     self._begin()
             return
-        for _ in range(requests):
+        for _ in range(requests if self._asking else 0):
             thing = client.asked.popleft()
             client.asked.append(thing)
             self._ask(thing)

@@ -68,6 +68,8 @@ def _figure(shop: Workshop, workers: int, seconds: float) -> tuple[float, float]
             began, cpu = sink.ask("count"), cpu_seconds(answering.pid)
             time.sleep(seconds)
             ended, cpu_then = sink.ask("count"), cpu_seconds(answering.pid)
+            # Or the service would not be done with what it has in hand before its time for that is over.
+            sink.ask("stop")
     blocks = sum(ended["blocks"]) - sum(began["blocks"])
     if len(ended["blocks"]) != max(workers, 1) or not all(
         then > before for then, before in zip(ended["blocks"], began["blocks"], strict=True)
