@@ -72,7 +72,7 @@ async def _work(lines: int) -> int:
     settings = typed(ServiceSettings, start["settings"])
     logs.configure(settings.log_level, settings.log_format)
     structlog.contextvars.bind_contextvars(worker=start["worker"])
-    member = Member(start["worker"], pipe.say)
+    member = Member(start["worker"], pipe.say, asyncio.get_running_loop().call_later)
     async with AsyncExitStack() as stack:
         try:
             registry = open_registry(settings, read_only=True)

@@ -5,7 +5,6 @@ before it reached the broker before whoever answered until now let go or ended, 
 that one; what is heard after it was not.
 """
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -35,18 +34,32 @@ class Work(Handler, Protocol):
         """Drops whatever waits for things that are no longer ours."""
 
 
-class Member:
-    """A `Handler` before delivery's. `say` tells the supervisor."""
+class Timer(Protocol):
+    """asyncio's TimerHandle."""
 
-    def __init__(self, worker: int, say: Callable[[dict[str, Any]], None]) -> None:
+    def cancel(self) -> None:
+        """It is not to fire."""
+
+
+class Member:
+    """A `Handler` before delivery's. Without I/O of its own."""
+
+    def __init__(
+        self,
+        worker: int,
+        say: Callable[[dict[str, Any]], None],
+        later: Callable[[float, Callable[[], None]], Timer],
+    ) -> None:
+        """`say` tells the supervisor; `later` is the event loop's `call_later`."""
         self._say = say
+        self._later = later
         self._ownership = Ownership(worker)
         self.mine = self._ownership.mine
         self._session = 0
         self._stands = False
         self._target: frozenset[int] = frozenset()
         self._awaited: str | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def attach(self, work: Work, publisher: Publisher) -> None:
         """What is behind it and what is before it; before anything else is called."""
@@ -107,7 +120,7 @@ class Member:
         stream = _STREAM + secrets.token_hex(8)
         self._awaited = topics.topic(PROBE_THING, stream, "describe", topics.JSON)
         self._publisher.publish(self._awaited, b"{}")
-        self._timer = asyncio.get_running_loop().call_later(RETURN_SECONDS, self._waited_in_vain)
+        self._timer = self._later(RETURN_SECONDS, self._waited_in_vain)
 
     def _stop_waiting(self) -> None:
         self._awaited = None
