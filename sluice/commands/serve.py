@@ -17,6 +17,7 @@ USAGE = "sluice serve [--http HOST:PORT] [--broker URL] [--objects DIR | --s3-en
 EXAMPLES = """examples:
   sluice serve                                     embedded broker, objects in a folder
   sluice serve --broker mqtt://127.0.0.1:1883      your Mosquitto
+  sluice serve --broker mqtt://10.0.0.7 --workers 4
   SLUICE_BROKER=mqtts://sluice:PASSWORD@broker.example sluice serve --cafile ca.pem --s3
 
 The first line on stdout is `sluice ready http=... mqtt=...`; logs go to stderr. SIGTERM and SIGINT end the

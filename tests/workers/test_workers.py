@@ -113,7 +113,9 @@ def test_workers_share_a_fleet(tmp_path: Path, mosquitto: MosquittoFactory, work
         children = psutil.Process(service.process.pid).children(recursive=True)
         assert service.stop(signal.SIGTERM) == 0
         assert not any(child.is_running() for child in children)
-        assert "Traceback" not in service.log_path.read_text()
+        log = service.log_path.read_text()
+        assert "Traceback" not in log
+        assert "did not bring our own message back" not in log
 
 
 def test_a_killed_worker_is_taken_over_and_replaced(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
@@ -215,6 +217,28 @@ def test_the_broker_is_killed_and_started_again(tmp_path: Path, mosquitto: Mosqu
         assert at.done
         wait_until(lambda: all_answer(service), what="both to answer again")
         assert metrics(service)["sluice_workers_replaced_total"] == 0
+
+
+def test_the_service_is_killed_and_started_again(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
+    broker = mosquitto().url
+    flags = ("--broker", broker, "--workers", "2")
+    running = [Service(tmp_path, *flags)]
+    try:
+        data = publish(tmp_path, running[0], 1_000_001)
+
+        def restart() -> None:
+            # The old workers still write what they had promised while the new service begins.
+            running[0].stop(signal.SIGKILL)
+            running.append(Service(tmp_path, *flags))
+
+        at = At(0.3, restart)
+        with Fleet(broker, "fw", data, THINGS) as fleet:
+            fleet.download(at)
+            check(fleet)
+        assert at.done
+    finally:
+        for service in running:
+            service.__exit__(None, None, None)
 
 
 def test_the_embedded_broker(tmp_path: Path) -> None:
