@@ -56,15 +56,18 @@ class BlockHeads:
         self._block_size = block_size
         self._size = size
         self._around = self._around_index(block_size)
-        self._made: dict[int, bytes] = {}
+        self.made: dict[int, bytes] = {}
+        """Heads made so far: who is in a hurry looks here first."""
+        self.encoded = not self._cbor
+        """Whether `body` changes anything."""
 
     def __getitem__(self, index: int) -> bytes:
         """The head of block `index`, 0 <= index < block_count."""
-        head = self._made.get(index)
+        head = self.made.get(index)
         if head is None:
-            if len(self._made) >= self.MAX_HEADS:
-                self._made.clear()
-            head = self._made[index] = self._make(index)
+            if len(self.made) >= self.MAX_HEADS:
+                self.made.clear()
+            head = self.made[index] = self._make(index)
         return head
 
     def _make(self, index: int) -> bytes:

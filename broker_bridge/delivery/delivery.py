@@ -23,6 +23,9 @@ log = structlog.get_logger("delivery")
 SUBSCRIPTIONS = (("$aws/things/+/streams/+/get/+", 1), ("$aws/things/+/streams/+/describe/+", 1))
 """What the service listens to, and at which QoS: no wider, or its own blocks would come back to it."""
 
+MOST_LOADED = 32 * 1024 * 1024
+"""Bytes of ranges that were read and wait to be written, beside the cache and no more than half of it."""
+
 
 class Delivery:
     """Answers devices; a `broker_bridge.mqtt.turn.Handler`. Belongs to one event loop."""
@@ -60,7 +63,7 @@ class Delivery:
             scheduler=self.scheduler,
             answers=self._answers,
             stats=self.stats,
-            most_loading=settings.cache.size // settings.cache.range_size // 2,
+            most_loading=max(2, min(settings.cache.size // 2, MOST_LOADED) // settings.cache.range_size),
         )
         self.received = self._intake.received
         self.next_turn = self._turns.next_turn

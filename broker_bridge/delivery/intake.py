@@ -7,6 +7,8 @@ it was found.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from time import monotonic
 
 import structlog
 
@@ -30,6 +32,11 @@ log = structlog.get_logger("delivery")
 
 MAX_LOOKUPS = 10_000
 """Requests that wait for their stream to be looked up; a further one is dropped."""
+SHORT = 128
+"""Longest payload that is remembered with what it means, bytes: AWS's firmware, whose token is always the
+same, sends the same few from every device."""
+MAX_SHORT = 4096
+"""How many are remembered."""
 MAX_HEADS = 64
 """(File, block size) pairs whose block heads are kept; the least recently used goes first."""
 
@@ -62,6 +69,7 @@ class Intake:
         self._limits = limits
         self._answers = answers
         self._stats = stats
+        self._short = lru_cache(MAX_SHORT)(self._decode)
         self._heads: OrderedDict[tuple[str, int, int, int], BlockHeads] = OrderedDict()
         self._lookups: set[asyncio.Task[None]] = set()
 
@@ -83,16 +91,21 @@ class Intake:
                 token = decode_describe(payload, encoding, self._limits)
                 self._describe(thing, stream_id, encoding, token)
             else:
-                self.admit(thing, stream_id, encoding, decode_get(payload, encoding, self._limits))
+                short = len(payload) <= SHORT
+                get = self._short(payload, encoding) if short else self._decode(payload, encoding)
+                self.admit(thing, stream_id, encoding, get)
         except Rejection as rejection:
             self._answers.reject(thing, stream_id, encoding, rejection)
         except Exception:  # a fault of ours in one request must not end the connection
             log.exception("request failed", thing=thing, stream=stream_id, verb=verb)
             self._answers.reject(thing, stream_id, encoding, refusals.internal(None))
 
+    def _decode(self, payload: bytes, encoding: str) -> GetRequest:
+        return decode_get(payload, encoding, self._limits)
+
     def admit(self, thing: str, stream_id: str, encoding: str, get: GetRequest) -> None:
         """Plans a decoded GetStream request."""
-        arrived = asyncio.get_running_loop().time()
+        arrived = monotonic()
 
         def plan(stream: Stream) -> None:
             self._plan(thing, stream, encoding, get, arrived)

@@ -23,15 +23,19 @@ from broker_bridge.registry.streams import Stream, StreamFile
 from chunker.answers import BlockHeads
 from chunker.requests import GetRequest
 
-QUANTUM = 32 * 1024
-"""File bytes a thing may be sent in one round."""
+QUANTUM = 128 * 1024
+"""File bytes a thing may be sent in one round: the whole answer to a request, so that few turns do much."""
+LEAST_QUANTUM = 32 * 1024
+ROUND = 8 * 1024 * 1024
+"""File bytes of a whole round: with many things each gets less in one, down to LEAST_QUANTUM, so that who
+asks block by block comes soon again."""
 MAX_WAITING = 16
 """Requests of one thing that wait; a further one is dropped: devices ask again by design."""
 MAX_BLOCKS = 500_000
 """Blocks of all things that wait (some 70 bytes of memory each); a request beyond is dropped."""
 HOLD_SECONDS = 1.0
-MIN_QUANTUM = 4096
-"""The least that QUANTUM becomes, file bytes, where the whole service is slow: rounds stay short in time."""
+SLOW_QUANTUM = 4096
+"""The least that it becomes where the whole service is slow: rounds stay short in time too."""
 
 BlockKey = tuple[str, int, int, int, str, str | None]
 
@@ -148,10 +152,10 @@ class Scheduler:
         self._hold_bytes = hold_bytes
         self._pace = Pace(bytes_per_second)
         self._meter: Meter | None = None
-        self._quantum = QUANTUM
+        self._most = QUANTUM
         if bytes_per_second is not None:
             self._meter = Meter(0.0)
-            self._quantum = min(QUANTUM, max(MIN_QUANTUM, self._pace.turn_bytes))
+            self._most = min(QUANTUM, max(SLOW_QUANTUM, self._pace.turn_bytes))
         self._now = 0.0
         self._resting = True
         self._flows: dict[str, Flow] = {}
@@ -181,7 +185,7 @@ class Scheduler:
         """Queues the blocks of `request` that do not wait already; False if too many requests wait."""
         flow = self._flows.get(thing)
         if flow is None:
-            flow = Flow(thing, self._quantum)
+            flow = Flow(thing, self._quantum())
         waiting = flow.waiting.get(request.key)
         if waiting:
             request.blocks = [block for block in request.blocks if block not in waiting]
@@ -229,7 +233,7 @@ class Scheduler:
             if flow.deficit <= 0:
                 # With or without work: who asks for one large block at a time would else begin anew each time
                 # and get more than who has work waiting.
-                flow.deficit += self._quantum
+                flow.deficit += self._quantum()
                 self._old.append(flow)
             elif ring is self._new:
                 # Stays for the rest of the round, or asking one block at a time would always come first.
@@ -241,6 +245,10 @@ class Scheduler:
     def credit(self, flow: Flow) -> int:
         """Messages that may be written to the flow's thing before it asks again."""
         return self._hold - flow.messages if flow.bytes < self._hold_bytes else 0
+
+    def _quantum(self) -> int:
+        """What a thing gets in this round, file bytes."""
+        return min(self._most, max(LEAST_QUANTUM, ROUND // (len(self._flows) + 1)))
 
     def _may_write(self, meter: Meter) -> bool:
         """Whether the service's own pace lets a turn through."""

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 
 import structlog
 
@@ -48,7 +49,7 @@ class Turns:
 
     def next_turn(self, max_messages: int) -> Turn | None:
         """The next blocks to be written, at most `max_messages`; None: nothing to write now."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         while (flow := self._scheduler.next(now)) is not None:
             turn = self._assemble(flow, min(max_messages, self._scheduler.credit(flow)), now)
             if turn is not None:
@@ -84,15 +85,20 @@ class Turns:
         size, block_size, heads = request.file.size, request.get.block_size, request.heads
         blocks: list[tuple[bytes, bytes | memoryview]] = []
         allowance = self._scheduler.allowance(flow)
-        taken = start = 0
+        made, encoded = heads.made, heads.encoded
+        taken = start = end = 0
         data = memoryview(b"")
         try:
             for index in request.blocks[request.at : request.at + most]:
                 first = index * block_size
-                last = min(first + block_size, size)
-                if first < start or last > start + len(data):
+                last = first + block_size
+                if last > size:
+                    last = size
+                if first < start or last > end:
                     start, data = self._bytes_around(flow, request, first, last)
-                blocks.append((heads[index], heads.body(data[first - start : last - start])))
+                    end = start + len(data)
+                body = data[first - start : last - start]
+                blocks.append((made.get(index) or heads[index], heads.body(body) if encoded else body))
                 taken += last - first
                 if taken >= allowance:
                     break
@@ -185,7 +191,7 @@ class Turns:
                 return
             self._timer.cancel()
         self._wakes_at = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._wake)
+        self._timer = asyncio.get_running_loop().call_later(due - now, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

@@ -116,7 +116,7 @@ def test_heads_are_bounded_and_come_back_the_same() -> None:
     heads = BlockHeads("cbor", 0, 256, 256 * 20_000)
     first = [heads[index] for index in range(20_000)]
     assert [heads[index] for index in reversed(range(20_000))] == first[::-1]
-    assert len(heads._made) <= BlockHeads.MAX_HEADS
+    assert len(heads.made) <= BlockHeads.MAX_HEADS
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

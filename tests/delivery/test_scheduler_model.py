@@ -19,7 +19,7 @@ from tests.delivery.making import make_stream, make_wanted
 
 THINGS = st.sampled_from(["a", "b", "c"])
 STREAMS = ["one", "two"]
-BLOCK_SIZES = [4096, 131072]
+BLOCK_SIZES = [4096, 2 * QUANTUM]
 
 
 @dataclass

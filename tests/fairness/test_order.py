@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker_bridge.delivery.scheduler import QUANTUM
 from tests.fairness.sink import RECEIVE_BUFFER, Sink
 from tests.fairness.support import metric, publish
 from tests.sluice.support import Service
@@ -14,7 +15,6 @@ BLOCK = 4096
 REQUEST = 131072
 SIZE = 20 * REQUEST
 STREAM = "firmware"
-QUANTUM = 32 * 1024
 SEND_BUFFER = 128 * 1024
 BATCH = 64 * 1024
 OVERHEAD = 100
