@@ -29,8 +29,8 @@ check: .venv/.installed-check ## Lints, formatting, types, and the device set co
 	$(BIN)/mypy
 	$(BIN)/python -m tests.support.device_set
 
-bench: .venv/.installed-test ## Runs the benchmarks: ARGS=… for them
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: .venv/.installed-test ## Runs the benchmarks and draws docs/benchmarks.svg: ARGS=… for them
+	@$(BIN)/python -m benchmarks --plot docs/benchmarks.svg $(ARGS)
 
 lock: ## Renews constraints.txt with the newest versions that pyproject.toml allows
 	rm -rf .tools/lock

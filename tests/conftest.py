@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.support.mosquitto import MosquittoServer
 from tests.support.moto import ACCESS_KEY, REGION, SECRET_KEY, MotoServer
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("sluice", deadline=None)
+settings.load_profile("sluice")
 
 
 class MosquittoFactory(Protocol):

@@ -111,4 +111,4 @@ def test_get_loads_nothing_of_the_services(tmp_path: Path) -> None:
     heavy = {"boto3", "botocore", "sqlalchemy", "structlog", "uvicorn", "rich", "typer", "amqtt", "pydantic"}
     assert not heavy & set(modules)
     rooms = {name for name in modules if name.startswith("broker_bridge.")}
-    assert rooms == {"broker_bridge.settings"}
+    assert rooms == {"broker_bridge.settings", "broker_bridge.pace", "broker_bridge.units"}
