@@ -7,7 +7,6 @@ not know are ignored, both as AWS does it.
 
 import base64
 import binascii
-import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,8 @@ from botocore.model import OperationModel, Shape
 from broker_bridge.api.errors import InvalidParameter
 from broker_bridge.api.routes import Query
 from broker_bridge.api.wire import Request
+from chunker.errors import Malformed
+from chunker.strict_json import Decoder
 
 MAX_NESTING = 64
 """Depth of a body. The deepest input of the `iot` model has 11 levels."""
@@ -26,9 +27,8 @@ MAX_NESTING = 64
 _RANGES = {"integer": 31, "long": 63}
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
-# Longer ones are out of every range, and converting them takes time quadratic in their length.
-_MAX_DIGITS = 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DECODER = Decoder(nesting=MAX_NESTING, fractions=True)
 
 
 def parameters(
@@ -126,15 +126,9 @@ def _body(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        value = _DECODER.decode(_decode(body))
-    except json.JSONDecodeError as error:
-        raise InvalidParameter(f"the body is not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        _too_deep()
-    if type(value) is not dict:
-        raise InvalidParameter("the body must be a JSON object")
-    _check_nesting(value)
-    return value
+        return _DECODER.decode(body)
+    except Malformed as error:
+        raise InvalidParameter(f"the body is not one JSON object: {error}") from None
 
 
 def _decode(body: bytes) -> str:
@@ -142,44 +136,6 @@ def _decode(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         raise InvalidParameter(f"the body is not UTF-8 at byte {error.start}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise InvalidParameter("the body is not JSON: an object has the same member twice")
-    return members
-
-
-def _digits(digits: str) -> int:
-    if len(digits) <= _MAX_DIGITS:
-        return int(digits)
-    return -(1 << 64) if digits[0] == "-" else 1 << 64
-
-
-def _constant(name: str) -> NoReturn:
-    raise InvalidParameter(f"the body is not JSON: {name}")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_digits, parse_constant=_constant)
-
-
-def _check_nesting(body: dict[str, Any]) -> None:
-    level: list[Any] = [body]
-    for _ in range(MAX_NESTING):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if type(outer) is dict else outer)
-            if type(inner) in (dict, list)
-        ]
-        if not level:
-            return
-    _too_deep()
-
-
-def _too_deep() -> NoReturn:
-    raise InvalidParameter(f"the body is nested over {MAX_NESTING} deep")
 
 
 def _from_json(shape: Shape, value: Any, path: str) -> Any:

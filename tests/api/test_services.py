@@ -114,7 +114,7 @@ def test_targets_lead_to_operations(several: Running) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"{", "the body is not JSON"),
+        (b"{", "the body is not one JSON object"),
         (b'{"StreamName":"s","PartitionKey":"p","Data":"*"}', "Data: it must be Base64 text"),
         (b'{"StreamName":"s","PartitionKey":"p","Data":5}', "Data: it must be a string"),
         (b'{"StreamName":"s","PartitionKey":"p"}', "Data: required, and missing"),
