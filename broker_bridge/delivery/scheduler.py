@@ -187,7 +187,7 @@ class Scheduler:
         if flow is None:
             flow = Flow(thing, self._quantum())
         waiting = flow.waiting.get(request.key)
-        if waiting:
+        if waiting and not waiting.isdisjoint(request.blocks):
             request.blocks = [block for block in request.blocks if block not in waiting]
             if not request.blocks:
                 return True

@@ -232,10 +232,13 @@ class Link(asyncio.Protocol):
         parts: Parts = []
         if session.pending_output:
             parts.append(session.take_output())
-        if session.phase is not Phase.READY:
-            return parts, 0
-        while control and (not session.max_qos or session.control_slots > 0):
+        ready = session.phase is Phase.READY
+        while ready and control and (not session.max_qos or session.control_slots > 0):
             self._append_control(parts, *control.popleft())
+        # Of data, the writer knows the size: adding up its many buffers would take longer than all this.
+        stats.bytes_written += sum(map(len, parts))
+        if not ready:
+            return parts, 0
         size = 0
         qos_1 = self._data_qos and session.max_qos
         while size < BATCH_BYTES:
@@ -249,6 +252,7 @@ class Link(asyncio.Protocol):
             # A turn of which nothing is written (too large) must neither keep us here nor look like the end.
             size += written.size or BATCH_BYTES
             stats.data_written += written.messages
+            stats.bytes_written += written.size
             if written.too_large:
                 self._too_large(written.too_large)
         return parts, size
@@ -284,7 +288,6 @@ class Link(asyncio.Protocol):
     def _write(self, parts: Parts) -> None:
         if self._transport is None or not parts:
             return
-        self._stats.bytes_written += sum(map(len, parts))
         if self._tls:
             # Each buffer would become a TLS record of its own.
             self._transport.write(b"".join(parts))

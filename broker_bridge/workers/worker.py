@@ -1,6 +1,7 @@
 """All that one process needs to answer devices: catalog, cache, delivery and the connection to the broker."""
 
 import asyncio
+import gc
 import secrets
 from contextlib import AsyncExitStack
 
@@ -18,6 +19,8 @@ from broker_bridge.storage.objects import ObjectStore
 from broker_bridge.workers.member import Member
 from chunker.requests import MAX_PAYLOAD
 
+GC_THRESHOLD = 10_000
+"""Objects after which the collector looks at the youngest: blocks make several each, and no cycles."""
 DRAIN_SECONDS = 5.0
 """How long a stop may take to write what devices were promised."""
 
@@ -72,6 +75,11 @@ class Worker:
     async def ready(self) -> None:
         """Waits for the first connection. BrokerUnreachable, BrokerRefused."""
         await self._connection.wait_ready(self._connect_timeout)
+        # What has been made by now stays: the garbage collector is not to look at all of it for every few
+        # thousand blocks, nor to hold devices up while it does.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
 
     def forget(self, stream_id: str) -> None:
         """The stream was changed or deleted."""
