@@ -1,1 +1,1 @@
-"""Simulated microcontrollers: flash, boot loader, links and fleets."""
+"""The place of simulated microcontrollers: flash, boot loader, links, fleets. Nothing is here yet."""
