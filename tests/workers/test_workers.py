@@ -195,10 +195,14 @@ def test_a_change_reaches_the_devices_of_all_workers(tmp_path: Path, mosquitto: 
             iot.update_stream(streamId="fw", description="another")
             wait_until(lambda: versions() == {2}, what="the change")
             iot.delete_stream(streamId="fw")
-            fleet.describe(THINGS[0])
-            answer = fleet.answer("rejected")
-            assert answer is not None
-            assert answer[1]["o"] == "ResourceNotFound"
+
+            def refusal() -> object:
+                # A worker hears of the change soon after the call has returned, not before.
+                fleet.describe(THINGS[0])
+                answer = fleet.answer("rejected", timeout=1.0)
+                return answer and answer[1]["o"]
+
+            wait_until(lambda: refusal() == "ResourceNotFound", what="the refusal")
 
 
 def test_the_broker_is_killed_and_started_again(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
