@@ -27,7 +27,7 @@ class ProfileError(ValueError):
 
 def _within(field: str, value: float, low: float, high: float, unit: str) -> None:
     if not low <= value <= high:  # so written that not-a-number is refused
-        raise ProfileError(f"{field} is {value:g}{unit}; it must be from {low:g} to {high:g}{unit}")
+        raise ProfileError(f"{field} is {value:.10g}{unit}; it must be from {low:g} to {high:.10g}{unit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +122,40 @@ class _Stalls:
 
 
 class Direction:
-    """One way of one connection: messages in line for its wire, and when they arrive."""
+    """One way of one connection: messages in line for its wire, and when they arrive.
 
-    __slots__ = ("_delay", "_duplicate", "_free", "_hold", "_jitter", "_last", "_loss", "_pace", "_random",
-                 "_reorder", "_stalls")  # fmt: skip
+    What becomes of the n-th droppable message depends on the seed alone, not on when it is sent nor on what
+    else is: chances and jitter are drawn apart.
+    """
+
+    __slots__ = (
+        "_chance",
+        "_delay",
+        "_duplicate",
+        "_free",
+        "_hold",
+        "_jitter",
+        "_last",
+        "_loss",
+        "_more",
+        "_pace",
+        "_reorder",
+        "_stalls",
+        "bytes",
+        "duplicated",
+        "lost",
+        "messages",
+        "reordered",
+    )
 
     def __init__(self, way: Way, seed: Seed = 0, stalls: _Stalls | None = None) -> None:
+        self.messages = 0
+        """Sent, those that were lost too; with `bytes`."""
+        self.bytes = 0
+        self.lost = 0
+        self.duplicated = 0
+        self.reordered = 0
+        """Held back, whether or not another one was there to overtake."""
         self._pace = 1 / way.rate  # seconds a byte
         self._delay = way.delay / 1000
         self._jitter = way.jitter / 1000
@@ -135,7 +163,10 @@ class Direction:
         self._duplicate = way.duplicate
         self._reorder = way.reorder
         self._hold = way.reorder_by / 1000
-        self._random = random.Random(seed).random
+        # Only where they are needed: a generator takes 2.5 KB, and a fleet has thousands of links.
+        chances = way.loss or way.duplicate or way.reorder
+        self._chance = random.Random(f"{seed} chance").random if chances else None
+        self._more = random.Random(f"{seed} jitter").random if way.jitter else None
         self._stalls = stalls
         self._free = -math.inf
         self._last = -math.inf  # arrival of what is not held back
@@ -148,21 +179,27 @@ class Direction:
     def send(self, now: float, size: int, *, droppable: bool) -> list[float]:
         """Puts a message of `size` bytes in line at `now`; returns when it arrives, in seconds.
 
-        Empty: it is lost. Two: it comes twice. Messages that are not `droppable` arrive once and in the order
-        in which they were sent, and so do the others unless a chance of the profile strikes.
+        Empty: it is lost. Two, in ascending order: it comes twice. Messages that are not `droppable` arrive
+        once and in the order in which they were sent, and so do the others unless a chance strikes.
         """
+        self.messages += 1
+        self.bytes += size
         arrival = self._sent(now, size)
-        if not droppable:
+        chance = self._chance
+        if chance is None or not droppable:
             self._last = arrival
             return [arrival]
-        if self._loss and self._random() < self._loss:
+        if chance() < self._loss:
+            self.lost += 1
             return []
-        if self._reorder and self._random() < self._reorder:
+        if chance() < self._reorder:
+            self.reordered += 1
             arrivals = [arrival + self._hold]
         else:
             self._last = arrival
             arrivals = [arrival]
-        if self._duplicate and self._random() < self._duplicate:
+        if chance() < self._duplicate:
+            self.duplicated += 1
             self._last = self._sent(now, size)
             arrivals.append(self._last)
             arrivals.sort()
@@ -173,8 +210,8 @@ class Direction:
         work = size * self._pace
         self._free = begin + work if self._stalls is None else self._stalls.finish(begin, work)
         arrival = self._free + self._delay
-        if self._jitter:
-            arrival += self._random() * self._jitter
+        if self._more is not None:
+            arrival += self._more() * self._jitter
         return arrival if arrival > self._last else self._last
 
 
