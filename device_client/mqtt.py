@@ -54,7 +54,7 @@ class Session:
         if not 2 <= keepalive <= 65535:
             raise ValueError(f"keepalive {keepalive} is not within 2 to 65535 seconds")
         self.oversize = 0
-        self._login, self._keepalive = (client_id, user, password), keepalive
+        self._login, self.keepalive = (client_id, user, password), keepalive
         self._topics, self._raw = topics, [name.encode() for name in topics]
         self._buffer, self._view = buffer, memoryview(buffer)
         self.begin(0)
@@ -67,7 +67,7 @@ class Session:
         self._skip = 0  # bytes of a message that is too long, still to come
         self._heard = self._sent = now
         client_id, user, password = self._login
-        head = b"\x00\x04MQTT\x04" + bytes((0xC2 if user else 2, self._keepalive >> 8, self._keepalive & 255))
+        head = b"\x00\x04MQTT\x04" + bytes((0xC2 if user else 2, self.keepalive >> 8, self.keepalive & 255))
         login = _text(user) + _text(password) if user else b""
         self._out = [_packet(0x10, head + _text(client_id) + login)]
 
@@ -175,7 +175,7 @@ class Session:
     @property
     def deadline(self) -> int:
         """When `poll` has something to do though nothing happens."""
-        half = self._keepalive * 500
+        half = self.keepalive * 500
         if not self.up or self._asked:
             return self._heard + 2 * half
         return min(self._heard, self._sent) + half
