@@ -1,7 +1,7 @@
 """Verification of ECDSA signatures on P-256 (FIPS 186-5, SEC 1), in integers alone: runs on MicroPython.
 
 For a device without a crypto library of its own. Everything it handles is public, so it need not take the
-same time for all inputs. CPython's devices have the `cryptography` package, against which the tests hold this.
+same time for all inputs. Devices on CPython have the `cryptography` package; tests hold this against it.
 """
 
 from binascii import a2b_base64
