@@ -9,28 +9,39 @@ Whatever ends a download without the file is a DownloadError; an interrupted one
 with the same `out`.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from chunker.bitmap import find, flip, test
 from chunker.blocks import block_count
-from device_client.download import BLOCK, DONE, Download
-from device_client.errors import BlockSizeError, DownloadError, DownloadTimeout, Rejected
-from device_client.paho_transport import BrokerUnreachable, PahoTransport, SubscriptionRefused
-from device_client.saving import Saver
-from device_client.sinks import FileSink, MemorySink, Record, Sink, SinkError
+from device_client.clock import now
+from device_client.download import Download
+from device_client.errors import BlockSizeError, DownloadError, DownloadTimeout, Rejected, SinkError
+from device_client.fetch import Fetch, NotGenuine, run
+from device_client.mqtt import BrokerUnreachable, Session, SubscriptionRefused
+from device_client.saving import SavingBeside
+from device_client.sinks import FileSink, MemorySink, Record, Sink
+from device_client.socket_transport import SocketTransport
+
+if TYPE_CHECKING:
+    import ssl
 
 SAVE_BYTES = 8 * 1024 * 1024
-SAVE_SECONDS = 1.0
+SAVE_GAP = 1000  # milliseconds
 """A record of what is held is written after so many new bytes, or so long after them: what a kill costs."""
 UNSAVED_BYTES = 4 * SAVE_BYTES
 """The most that no record claims: where the disk is so much slower than the network, blocks wait for it."""
-PROGRESS_SECONDS = 0.05
-READ_BYTES = 1024 * 1024  # at a time, to be hashed; at least the largest block
+PROGRESS_GAP = 50  # milliseconds
+READ_BYTES = 1024 * 1024
+"""Read back at a time, to be hashed."""
+KEEPALIVE = 30
+"""Seconds after which a broker that does not answer counts as gone."""
+BUFFER_BYTES = 1024 * 1024
+"""Read from the broker at a time: several of the longest messages, which are 175 KB in JSON."""
 
 __all__ = [
     "BlockSizeError",
@@ -40,6 +51,7 @@ __all__ = [
     "FileSink",
     "HashMismatch",
     "MemorySink",
+    "NotGenuine",
     "Rejected",
     "Result",
     "Sink",
@@ -49,7 +61,7 @@ __all__ = [
 ]
 
 
-class HashMismatch(DownloadError):
+class HashMismatch(NotGenuine):
     """The whole file came and its SHA-256 is not the one asked for; what was written is discarded."""
 
     def __init__(self, expected: str, actual: str) -> None:
@@ -85,6 +97,8 @@ def download(
     budget: int = 1024 * 1024,
     patience: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
+    public_key: bytes | None = None,
+    signature: bytes | None = None,
     client_id: str | None = None,
     cafile: str | None = None,
     cert: str | None = None,
@@ -93,224 +107,156 @@ def download(
     """Downloads file `file_id` of `stream` as `thing` to the path or sink `out`, which it closes.
 
     `broker`: `mqtt[s]://[user:pass@]host[:port]`; `cafile`, `cert`, `key`: for TLS, else the system's roots.
-    `sha256`: hexadecimal; without it a resumed file is trusted if its first and last held block come again
-    the same. `block_size`: 256 to 131072 bytes, else that of the half-done file, else the smallest power of
-    two from 4096 that reaches the whole file. `budget`: bytes asked for and not here. `patience`: seconds
-    without anything new. `progress(held, size)`: in bytes, at most twenty times a second, and at the end.
+    `sha256`: hexadecimal. `public_key`, `signature`: an ECDSA P-256 key, PEM or DER, and its signature of the
+    file over SHA-256, DER. Without any of them a resumed file is trusted if its first and last held block
+    come again the same. `block_size`: 256 to 131072 bytes, else that of the half-done file, else the smallest
+    power of two from 4096 that reaches the whole file. `budget`: bytes asked for and not here. `patience`:
+    seconds without anything new. `progress(held, size)`: in bytes, at most twenty times a second, and at the
+    end.
 
     Raises ValueError for a parameter out of bounds, and BrokerUnreachable (at the first connection: a lost
     one is made again until patience ends), SubscriptionRefused, Rejected, BlockSizeError, DownloadTimeout,
-    HashMismatch (the file is discarded) and SinkError. After all others the half-done file stays.
+    HashMismatch or, for a signature, NotGenuine (the file is discarded), and SinkError. After all others the
+    half-done file stays.
     """
     if encoding not in ("cbor", "json"):
         raise ValueError(f"encoding {encoding!r} is not cbor or json")
     if sha256 is not None and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
         raise ValueError(f"sha256 {sha256!r} is not 64 hexadecimal digits")
+    if (public_key is None) != (signature is None):
+        raise ValueError("public_key and signature are not given together")
+    verify = _verifier(public_key, signature) if public_key is not None and signature is not None else None
 
     def machine(record: Record | None) -> Download:
         token = os.urandom(6).hex()
         limits = (block_size or 0, budget, round(patience * 1000))
-        return Download(thing, stream, file_id, token, _now(), encoding, *limits, record)
+        return Download(thing, stream, file_id, token, now(), encoding, *limits, record)
 
     started = time.monotonic()
     topics = machine(None).topics  # and the bounds are checked before anything is touched
+    (host, port), login, tls = _connection(broker, (cafile, cert, key))
     sink = FileSink(out) if isinstance(out, str | os.PathLike) else out
-    run = _Run(machine, sink, sha256.lower() if sha256 else None, progress)
-    try:
-        transport = PahoTransport(
-            broker,
-            topics,
-            run.message,
-            run.session,
-            client_id=client_id or "sluice-" + os.urandom(6).hex(),
-            cafile=cafile,
-            cert=cert,
-            key=key,
-        )
-        run.send = transport.send
-        try:
-            transport.open()
-            while not run.finished():
-                transport.wait(run.turn())
-        finally:
-            transport.close()
-    finally:
-        run.close()
-    done = run.machine
+    fetch = _Run(machine, sink, bytes.fromhex(sha256) if sha256 else None, verify, progress)
+    session = Session(
+        client_id or "sluice-" + os.urandom(6).hex(), topics, bytearray(BUFFER_BYTES), *login, KEEPALIVE
+    )
+    run(fetch, SocketTransport(session, host, port, fetch.message, fetch.session, tls))
+    done = fetch.machine
     return Result(
         size=done.size,
-        sha256=run.sha256,
+        sha256=fetch.digest.hex(),
         version=done.version,
         block_size=done.block_size,
         blocks=block_count(done.size, done.block_size),
         requests=done.requests,
-        resumed=run.resumed,
+        resumed=fetch.resumed,
         seconds=time.monotonic() - started,
     )
 
 
-def _now() -> int:
-    return time.monotonic_ns() // 1_000_000
+def _connection(
+    broker: str, files: tuple[str | None, str | None, str | None]
+) -> tuple[tuple[str, int], tuple[str, str], "ssl.SSLContext | None"]:
+    """Host and port, user and password, and what TLS needs."""
+    url = urlsplit(broker)
+    if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path not in ("", "/"):
+        raise ValueError(f"broker {broker!r} is not mqtt[s]://[user:pass@]host[:port]")
+    login = unquote(url.username or ""), unquote(url.password or "")
+    if url.scheme == "mqtt":
+        return (url.hostname, url.port or 1883), login, None
+    import ssl
+
+    cafile, cert, key = files
+    try:
+        tls = ssl.create_default_context(cafile=cafile)
+        if cert:
+            tls.load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:
+        raise BrokerUnreachable(f"cannot use the TLS files: {error}") from error
+    return (url.hostname, url.port or 8883), login, tls
 
 
-class _Run:
-    """What stands between machine, sink and transport: writes, hashes and records what comes."""
+def _verifier(public_key: bytes, signature: bytes) -> Callable[[bytes], bool]:
+    """Whether a digest is what was signed. ValueError where it is no P-256 key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+
+    load = load_pem_public_key if public_key.lstrip().startswith(b"-----") else load_der_public_key
+    key = load(public_key)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("public_key is not an ECDSA key on P-256")
+
+    def verify(digest: bytes) -> bool:
+        try:
+            key.verify(signature, digest, ec.ECDSA(Prehashed(SHA256())))
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+class _Run(Fetch):
+    """What CPython adds: records saved beside the download, and a check of what was left half done."""
+
+    read_bytes = READ_BYTES
+    progress_gap = PROGRESS_GAP
 
     def __init__(
         self,
         make: Callable[[Record | None], Download],
         sink: Sink,
-        expected: str | None,
-        progress: Callable[[int, int], None] | None,
+        expected: bytes | None,
+        verify: Callable[[bytes], bool] | None,
+        progress: Callable[[int, int], object] | None,
     ) -> None:
-        self.send: Callable[[str, bytes], None] = lambda _topic, _payload: None
-        self.sha256 = ""
-        self.resumed = 0
-        self._make = make
-        self._sink = sink
-        self._expected = expected
-        self._progress = progress
-        self._shown = 0.0
-        self._held = 0  # bytes
-        self._unsaved = 0  # bytes held that no record claims
-        self._saved_at = time.monotonic()
-        self._saver = Saver(sink)
-        self._digest = hashlib.sha256()
-        self._hashed = 0  # bytes from the start of the file
-        record = sink.load()
-        self._suspects: set[int] = (
-            set()
-        )  # blocks that come again, to be compared: none where a hash will tell
-        if record and not expected:
+        self._saving = SavingBeside(sink)
+        self._saved_at = now()
+        # Blocks that come again, to be compared: none where a hash or a signature will tell.
+        self._suspects: set[int] = set()
+        super().__init__(make, self._saving, expected, verify, progress)
+
+    def save(self) -> None:
+        if not self._suspects:  # a record without them would have the next run compare other blocks
+            super().save()
+        self._saved_at = now()
+
+    def _due(self) -> bool:
+        due = self.unsaved >= SAVE_BYTES or (self.unsaved > 0 and now() >= self._saved_at + SAVE_GAP)
+        return due and (self.unsaved >= UNSAVED_BYTES or not self._saving.busy())
+
+    def _usable(self, record: Record | None) -> Record | None:
+        if record and not super()._usable(record):
             record, self._suspects = _suspect(record)
-        self.machine = make(record)
+        return record
 
-    def session(self, up: bool) -> None:
-        if up:
-            self.machine.connected()
-            self._poll(_now())
-        else:
-            self.machine.disconnected()
-
-    def message(self, topic: str, payload: bytes | bytearray) -> None:
-        now = _now()
-        event = self.machine.receive(topic, payload, now)
-        if event:
-            kind, offset, data = event
-            if kind == BLOCK:
-                assert data is not None
-                self._block(offset, data)
-            else:
-                self._described()
-        self._poll(now)
-
-    def turn(self) -> float:
-        """Does what is due, and says for how many seconds nothing else will be."""
-        self._poll(_now())
-        now = time.monotonic()
-        due = self._unsaved >= SAVE_BYTES or (self._unsaved and now >= self._saved_at + SAVE_SECONDS)
-        if due and (self._unsaved >= UNSAVED_BYTES or not self._saver.busy()):
-            self._save()
-        if self._progress and self.machine.size and now >= self._shown + PROGRESS_SECONDS:
-            self._shown = now
-            self._progress(self._held, self.machine.size)
-        return max(0.0, min((self.machine.deadline - _now()) / 1000, SAVE_SECONDS))
-
-    def finished(self) -> bool:
-        """Whether the file is complete, verified and in its place. HashMismatch where it is another."""
-        if self.machine.state != DONE:
-            return False
-        self._hash_on()
-        self.sha256 = self._digest.hexdigest()
-        if self._expected not in (None, self.sha256):
-            if self.machine.resumed:  # what was left half done was not of this file
-                self._start_over()
-                return False
-            self._unsaved = 0
-            self._saver.wait()
-            self._sink.discard()
-            raise HashMismatch(self._expected or "", self.sha256)
-        self._unsaved = 0
-        self._saver.wait()
-        self._sink.finish()
-        if self._progress:
-            self._progress(self._held, self.machine.size)
-        return True
-
-    def close(self) -> None:
-        try:
-            with suppress(SinkError):  # the download ends for another reason, which is the one to tell
-                if self._unsaved:
-                    self._save()
-                self._saver.wait()
-        finally:
-            self._sink.close()
-
-    def _poll(self, now: int) -> None:
-        for topic, payload in self.machine.poll(now):
-            self.send(topic, payload)
+    def _not_genuine(self, wrong: bool) -> NotGenuine:
+        if wrong and self._expected:
+            return HashMismatch(self._expected.hex(), self.digest.hex())
+        return super()._not_genuine(wrong)
 
     def _described(self) -> None:
-        machine = self.machine
-        if not machine.resumed:
+        if not self.machine.resumed:
             self._suspects.clear()
-            self._saver.wait()
-            self._sink.start(machine.size)
-            return
-        count = block_count(machine.size, machine.block_size)
-        self._held = machine.resumed * machine.block_size
-        if test(machine.held, count - 1):
-            self._held -= count * machine.block_size - machine.size
-        self.resumed = self._held
-        self._hash_on()
+        super()._described()
 
     def _block(self, offset: int, data: memoryview) -> None:
-        machine = self.machine
-        index = offset // machine.block_size
-        if index in self._suspects:
-            self._suspects.remove(index)
-            if self._sink.read(offset, len(data)) != bytes(data):
-                self._start_over()
-                return
+        index = offset // self.machine.block_size
+        if index not in self._suspects:
+            super()._block(offset, data)
+        elif self._sink.read(offset, len(data)) != bytes(data):
+            self._start_over()
         else:
-            self._sink.write(offset, data)
-            self._unsaved += len(data)
-        self._held += len(data)
-        if offset == self._hashed:
-            self._digest.update(data)
-            self._hashed += len(data)
-            if self._hashed < machine.size and test(machine.held, index + 1):
-                self._hash_on()
-
-    def _hash_on(self) -> None:
-        # Reads back what came before its turn.
-        machine = self.machine
-        while self._hashed < machine.size:
-            first = self._hashed // machine.block_size
-            count = block_count(machine.size, machine.block_size)
-            end = find(machine.held, False, first, min(count, first + READ_BYTES // machine.block_size))
-            if end == first:
-                return
-            data = self._sink.read(self._hashed, min(end * machine.block_size, machine.size) - self._hashed)
-            self._digest.update(data)
-            self._hashed += len(data)
+            self._suspects.remove(index)
+            self.held += len(data)
+            self._hash_on()
 
     def _start_over(self) -> None:
-        # With a new token, since blocks that were asked for before are not to be mistaken for new ones.
         self._suspects.clear()
-        self._held = self._unsaved = self._hashed = self.resumed = 0
-        self._digest = hashlib.sha256()
-        self.machine = self._make(None)
-        self.machine.connected()
-
-    def _save(self) -> None:
-        if not self._suspects:  # a record without them would have the next run compare other blocks
-            machine = self.machine
-            self._saver.save(
-                (*machine.file, machine.version, machine.size, machine.block_size, bytes(machine.held))
-            )
-            self._unsaved = 0
-        self._saved_at = time.monotonic()
+        super()._start_over()
 
 
 def _suspect(record: Record) -> tuple[Record, set[int]]:

@@ -2,19 +2,17 @@
 
 import time
 
-_ticks_ms, _ticks_diff = getattr(time, "ticks_ms", None), getattr(time, "ticks_diff", None)
-
-if _ticks_ms and _ticks_diff:  # MicroPython: they wrap around
-    _last: int = _ticks_ms()
+if hasattr(time, "ticks_ms"):  # MicroPython's wrap around
+    _last = time.ticks_ms()
     _now = 0
 
     def now() -> int:
         """Milliseconds that do not go back. Some are lost where it is not called for six days."""
         global _last, _now
-        ticks = _ticks_ms()
-        _now += _ticks_diff(ticks, _last)
+        ticks = time.ticks_ms()  # type: ignore[attr-defined]
+        _now += time.ticks_diff(ticks, _last)  # type: ignore[attr-defined]
         _last = ticks
-        return _now
+        return int(_now)
 
 else:
 

@@ -20,3 +20,7 @@ class BlockSizeError(DownloadError):
 
 class DownloadTimeout(DownloadError):
     """Nothing new arrived for as long as the caller was ready to wait."""
+
+
+class SinkError(DownloadError):
+    """The file cannot be written or read back: no room, no permission, or another download is writing it."""

@@ -1,35 +1,55 @@
 """Records saved beside the download: to sync a file takes milliseconds in which blocks would only pile up."""
 
 import threading
+from contextlib import suppress
 
-from device_client.errors import DownloadError
+from device_client.errors import SinkError
 from device_client.sinks import Record, Sink
 
 
-class Saver:
-    """Calls `Sink.save` in a thread, one call at a time. Its error comes out of the next `wait` or `save`.
+class SavingBeside:
+    """A sink whose `save` only begins: it is done in a thread, one at a time, while blocks are written.
 
-    What was written before `save` is what the record may claim; writes may go on meanwhile. `wait` before
-    anything else is done with the sink.
+    What was written before `save` is what its record may claim. Everything but `write` and `read` waits for
+    the end of what was begun, and raises its SinkError.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.write, self.read = sink.write, sink.read
         self._thread: threading.Thread | None = None
-        self._error: DownloadError | None = None
+        self._error: SinkError | None = None
 
     def busy(self) -> bool:
         """Whether a record is still being saved."""
         return self._thread is not None and self._thread.is_alive()
 
+    def load(self) -> Record | None:
+        return self._sink.load()
+
+    def start(self, size: int) -> None:
+        self._wait()
+        self._sink.start(size)
+
     def save(self, record: Record) -> None:
-        """Begins to save, after the one before is done."""
-        self.wait()
+        self._wait()
         self._thread = threading.Thread(target=self._work, args=(record,), name="sluice-saver")
         self._thread.start()
 
-    def wait(self) -> None:
-        """Until what was begun is done, one way or the other."""
+    def finish(self) -> None:
+        self._wait()
+        self._sink.finish()
+
+    def discard(self) -> None:
+        self._wait()
+        self._sink.discard()
+
+    def close(self) -> None:
+        with suppress(SinkError):  # the download ends for another reason, which is the one to tell
+            self._wait()
+        self._sink.close()
+
+    def _wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -40,5 +60,5 @@ class Saver:
     def _work(self, record: Record) -> None:
         try:
             self._sink.save(record)
-        except DownloadError as error:
+        except SinkError as error:
             self._error = error

@@ -11,15 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from device_client.errors import DownloadError
+from device_client.errors import SinkError
 from device_client.resume import decode_record, encode_record
 
 Record = tuple[str, int, int, int, int, bytes]
 """Stream, file id, version, size, block size, bitmap of the blocks held: `device_client.resume`."""
-
-
-class SinkError(DownloadError):
-    """The file cannot be written: no room, no permission, or another download is writing it."""
 
 
 class Sink(Protocol):
@@ -35,7 +31,7 @@ class Sink(Protocol):
         """Puts bytes in their place."""
 
     def read(self, offset: int, length: int) -> bytes | bytearray:
-        """Bytes that were written, by this run or an earlier one."""
+        """Bytes that were written, by this run or an earlier one: `length` of them, or a SinkError."""
 
     def save(self, record: Record) -> None:
         """Makes what was written durable, and then the record that claims it.
@@ -138,9 +134,12 @@ class FileSink:
 
     def read(self, offset: int, length: int) -> bytes | bytearray:
         try:
-            return os.pread(self._fd, length, offset)
+            data = os.pread(self._fd, length, offset)
         except OSError as error:
             raise self._error(error) from error
+        if len(data) < length:
+            raise SinkError(f"{self._part} was cut off by somebody else: no {length} bytes at {offset}")
+        return data
 
     def save(self, record: Record) -> None:
         fresh = self._record.with_name(self._record.name + ".tmp")

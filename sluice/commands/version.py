@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   sluice version --json
 """
 FLAGS = ("json",)
-_PACKAGES = ("amqtt", "boto3", "paho-mqtt", "sqlalchemy", "uvicorn")
+_PACKAGES = ("amqtt", "boto3", "sqlalchemy", "uvicorn")
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not os.access(INTERPRETER, os.X_OK):
         lacking("micropython", "no MicroPython in .tools: tests/micropython/install.sh puts it there")
     folder = tmp_path_factory.mktemp("mpy")
-    compile_to(folder)
+    compile_to(folder, [*modules(), *modules("device_rim")])
     return folder
 
 

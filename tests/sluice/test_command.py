@@ -107,7 +107,7 @@ def test_get_loads_nothing_of_the_services(tmp_path: Path) -> None:
     )
     status, *modules = result.stdout.split()
     assert status == "3", result.stderr
-    assert "paho.mqtt.client" in modules
+    assert "device_client.socket_transport" in modules
     heavy = {"boto3", "botocore", "sqlalchemy", "structlog", "uvicorn", "rich", "typer", "amqtt", "pydantic"}
     assert not heavy & set(modules)
     rooms = {name for name in modules if name.startswith("broker_bridge.")}
