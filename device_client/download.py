@@ -7,9 +7,12 @@ sends what `poll` returns, calls `poll` after every message and at `deadline`, a
     DESCRIBED  version and size are known: make room for the file, unless `resumed` blocks of it are there
     BLOCK      write `data` at `offset` now: from here on the block counts as held
 
-Blocks are asked for in windows: disjoint ranges of which one request's bitmap names what is missing. Windows
-in flight ask for no more bytes than the budget; once a request's worth is free, the next one goes out. What
-brings nothing for 2 seconds is asked for again; waits double up to 16 seconds while nothing new comes.
+Blocks are asked for in windows: disjoint ranges of which one request's bitmap names what is missing. How much
+may be in flight is the budget, `in_flight` blocks, or what the link carries (`device_client.flow`), whichever
+is less; once a request's worth is free, the next one goes out. A service answers in order: what is missing
+when later windows' blocks come is asked for again soon, and so is what brings nothing for a few round trips;
+such waits double up to 16 seconds while nothing new comes. While the caller has set `busy`, and within `gap`
+milliseconds of a request, none goes out.
 
 All requests of a run carry its token and only answers with it count: a block does not say its version, so one
 that an earlier run asked for must not be taken. It is not a token for each request, since a service may leave
@@ -21,6 +24,7 @@ from chunker.blocks import block_count, block_length
 from chunker.messages import decode_answer, encode_request
 from chunker.topics import JSON, topic
 from device_client.errors import BlockSizeError, DownloadTimeout, Rejected
+from device_client.flow import FIRST_WAIT, Flow
 
 DESCRIBING, FETCHING, DONE = "describing", "fetching", "done"
 DESCRIBED, BLOCK = "described", "block"
@@ -28,8 +32,9 @@ DESCRIBED, BLOCK = "described", "block"
 MAX_BLOCKS = 98305  # that GetStream's `o` (at most 98304) reaches: PROTOCOL "Quotas"
 REQUEST_BYTES = 131072  # that one request is answered with: PROTOCOL "GetStream"
 MAX_BITS = 12287 * 8  # of one request's bitmap: PROTOCOL has it under 12288 bytes
-MAX_IN_FLIGHT = 400  # blocks: under the 500 after which our service waits, and the 1000 that Mosquitto holds
-FIRST_WAIT, LONGEST_WAIT = 2000, 16000
+MAX_IN_FLIGHT = 900  # blocks, unless told: brokers keep 1000 messages for a device that is slow to read
+LEAST_BYTES = 16384  # in flight, or two blocks, where the budget has them: what a download begins with
+LONGEST_WAIT = 16000
 MAX_FAILURES = 3  # InternalErrors, two seconds or more apart and nothing new between, that are waited out
 _BLIND = ("InvalidTopic", "InvalidCbor", "InvalidJson")  # refused before a token could be read
 
@@ -48,11 +53,16 @@ def choose_block_size(size: int, budget: int, block_size: int = 0) -> int:
 
 
 class _Window:
-    def __init__(self, first: int, end: int, missing: int, now: int) -> None:
+    def __init__(self, first: int, end: int, missing: int, now: int, before: int, since: int) -> None:
         self.first = first
         self.end = end
         self.missing = missing  # blocks of [first, end) that are asked for and not here
-        self.touched = now  # when it was sent or last brought a block
+        self.touched = self.sent = now  # touched: when it was sent, brought a block or was first overtaken
+        self.overtaken = False
+        self.before, self.since = (
+            before,
+            since,
+        )  # blocks that had come when it was sent, and the last one when
 
 
 class Download:
@@ -61,6 +71,7 @@ class Download:
     `token`: text of 1 to 64 bytes, new for each run. `block_size`: 256 to 131072 bytes; 0 takes the resumed
     one, or `choose_block_size`. `budget`: bytes asked for and not here. `patience`: milliseconds without
     anything new that end it. `resume`: a record (`device_client.resume`), taken up if of this very file.
+    `in_flight`: blocks asked for and not here, at most. `gap`: milliseconds between requests, at least.
     """
 
     def __init__(
@@ -75,9 +86,16 @@ class Download:
         budget: int = 1048576,
         patience: int = 60000,
         resume: "tuple[str, int, int, int, int, bytes] | None" = None,
+        in_flight: int = MAX_IN_FLIGHT,
+        gap: int = 0,
     ) -> None:
-        length = ("bytes of client token", len(token.encode()), 1, 64)
-        bounds = (("file id", file_id, 0, 255), ("block size", block_size or 256, 256, REQUEST_BYTES), length)
+        bounds = (
+            ("file id", file_id, 0, 255),
+            ("block size", block_size or 256, 256, REQUEST_BYTES),
+            ("bytes of client token", len(token.encode()), 1, 64),
+            ("blocks in flight", in_flight, 1, MAX_BLOCKS),
+            ("gap", gap, 0, patience),
+        )
         for what, value, low, high in bounds:
             if not low <= value <= high:
                 raise ValueError(f"{what} {value} is not within {low} to {high}")
@@ -96,16 +114,20 @@ class Download:
         self._resume = resume if resume and block_size in (0, resume[4]) else None
         self._connected, self._blind = False, ""
         self._windows: list[_Window] = []  # in the order sent
+        self.busy = False
+        self._gap, self._gap_ends, self._held_back = gap, now, False
+        self._most = in_flight
         self._wait = FIRST_WAIT
         self._progress = now  # when something new last came
         self._failures, self._failed_at = 0, now - FIRST_WAIT
-        self._limit = self._step = 1  # blocks in flight, and in one request
+        self._flow = Flow(1, 1, 1)
         self._plan(1, bytearray(1))  # the description is waited for like a block
 
     def _plan(self, count: int, held: bytearray) -> None:
         self.held = held  # bitmap of the `count` blocks of the file
         self.missing = count - ones(held)
         self._count = count
+        self._asked = 0  # the blocks from this one on were never asked for
         self._windows.clear()
         self._in_flight = 0  # blocks asked for and not here
         self._ranges = [(0, count)]  # yet to be asked for, the next one last; they overlap no window
@@ -114,13 +136,16 @@ class Download:
     def deadline(self) -> int:
         """When `poll` has something to do though nothing happens."""
         deadline = self._progress + self._patience
-        return min(deadline, self._windows[0].touched + self._wait) if self._windows else deadline
+        if self._windows:
+            deadline = min(deadline, self._due(self._windows[0]))
+        return min(deadline, self._gap_ends) if self._held_back else deadline
 
     def connected(self) -> None:
         """A session stands and `topics` are granted. What was asked for before is asked for again."""
         self.disconnected()
         self._connected = True
         self._wait = FIRST_WAIT
+        self._flow.stalled()
 
     def disconnected(self) -> None:
         """The session is gone; nothing is sent until `connected`, but patience runs on."""
@@ -132,10 +157,15 @@ class Download:
         out: list[tuple[str, bytes]] = []
         if self.state != DONE and now >= self.deadline:
             self._late(now)
-        while self._connected and self._ranges:
-            if self._in_flight + min(self._step, self.missing - self._in_flight) > self._limit:
+        self._held_back = False
+        while self._connected and self._ranges and not self.busy:
+            room = self._flow.limit - self._in_flight
+            if room < min(self._flow.step, self.missing - self._in_flight):
                 break
-            self._ask(now, out)
+            if now < self._gap_ends:
+                self._held_back = True
+                break
+            self._ask(now, room, out)
         return out
 
     def receive(
@@ -175,9 +205,9 @@ class Download:
         if old and (old[:2] != self.file or old[2:4] != (version, size)):
             old = None
         self.block_size = choose_block_size(size, self._budget, old[4] if old else self.block_size)
-        # A request takes a quarter of the budget or less, so that several are on their way at once.
-        self._limit = min(self._budget // self.block_size, MAX_IN_FLIGHT)
-        self._step = max(1, min(REQUEST_BYTES // self.block_size, self._limit // 4))
+        most = min(self._budget // self.block_size, self._most)
+        start = min(most, max(2, LEAST_BYTES // self.block_size))
+        self._flow = Flow(start, most, REQUEST_BYTES // self.block_size)
         count = block_count(size, self.block_size)
         self._plan(count, bytearray(old[5] if old else (count + 7) // 8))
         self.resumed = count - self.missing
@@ -201,20 +231,32 @@ class Download:
         for place, window in enumerate(self._windows):
             if window.first <= index < window.end:
                 self._in_flight -= 1
-                window.missing -= 1
-                window.touched = now
-                self._windows[
-                    min(place + 1, len(self._windows) - 1)
-                ].touched = now  # it waits behind this one
-                if not window.missing:
-                    self._windows.remove(window)
+                self._arrived(place, window, now)
                 break
-        if self._wait > FIRST_WAIT:  # what came late may do so again: twice the time it took is allowed it
-            self._wait = max(FIRST_WAIT, min(LONGEST_WAIT, 2 * (now - self._progress)))
+        # What came late may do so again: twice the time it took is allowed it.
+        self._wait = max(self._flow.wait, min(self._wait, 2 * (now - self._progress)))
         self._progress, self._failures = now, 0
         if not self.missing:
             self.state = DONE
         return BLOCK, index * self.block_size, data
+
+    def _arrived(self, place: int, window: _Window, now: int) -> None:
+        self._flow.came()
+        if window.before >= 0:
+            self._flow.answered(window.sent, window.since, window.before - self.missing, now)
+            window.before = -1
+        window.missing -= 1
+        window.touched = now
+        if place + 1 < len(self._windows):
+            self._windows[place + 1].touched = now  # it waits behind this one
+        if not window.missing:
+            self._windows.pop(place)
+        while place and not self._windows[place - 1].overtaken:
+            place -= 1
+            self._windows[place].overtaken, self._windows[place].touched = True, now
+
+    def _due(self, window: _Window) -> int:
+        return window.touched + (self._flow.grace if window.overtaken else self._wait)
 
     def _refused(self, fields: "dict[str, object]", now: int) -> None:
         code, message, token = str(fields.get("o")), str(fields.get("m")), fields.get("c")
@@ -234,11 +276,14 @@ class Download:
             where = self.state if self._connected else self.state + ", not connected"
             raise DownloadTimeout(f"nothing new for {silence // 1000} s while {where}{self._blind}")
         lost = 0
-        while lost < len(self._windows) and now - self._windows[lost].touched >= self._wait:
+        while lost < len(self._windows) and now >= self._due(self._windows[lost]):
+            if self._windows[lost].overtaken:
+                self._flow.missed(self._windows[lost].missing)
             lost += 1
         self._lose(lost)
         if silence >= self._wait:
             self._wait = min(LONGEST_WAIT, 2 * self._wait)
+            self._flow.stalled()
 
     def _lose(self, count: int) -> None:
         while count:
@@ -247,14 +292,14 @@ class Download:
             self._in_flight -= window.missing
             self._ranges.append((window.first, window.end))
 
-    def _ask(self, now: int, out: "list[tuple[str, bytes]]") -> None:
+    def _ask(self, now: int, room: int, out: "list[tuple[str, bytes]]") -> None:
         # Sends for the next blocks of the range on top, if any of it is missing, and leaves its rest there.
         start, end = self._ranges.pop()
         first = index = find(self.held, False, start, end)
         if first == end:
             return
         reach = min(end, first + MAX_BITS)
-        room = min(self._step, self._limit - self._in_flight)
+        room = min(self._flow.step, room)
         bits, count = bytearray(), 0
         while index < reach and count < room:
             last = index
@@ -264,8 +309,13 @@ class Download:
             index = find(self.held, False, index + 1, reach)
         if last + 1 < end:
             self._ranges.append((last + 1, end))
-        self._windows.append(_Window(first, last + 1, count, now))
+        since = self._progress if self._in_flight else now
+        # An answer to what was asked for before may be to the earlier request: nothing is measured by it.
+        before = self.missing if first >= self._asked else -1
+        self._asked = max(self._asked, last + 1)
+        self._windows.append(_Window(first, last + 1, count, now, before, since))
         self._in_flight += count
+        self._gap_ends = now + self._gap
         fields: dict[str, int | str | bytes | bytearray] = {"c": self._token}
         if self.state != DESCRIBING:
             self.requests += 1
