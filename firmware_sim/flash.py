@@ -8,11 +8,9 @@ import random
 from collections.abc import Callable
 
 TORN = ("none", "whole", "prefix", "bits", "weak")
-"""What the operation leaves that the power was cut in: nothing of it; all of it, unreported; the first bytes
-(the rest of a sector being erased is garbage); any subset of the bits; a subset, and bits that read now 0 and
-now 1 until they are erased or programmed."""
-
-ERASED = 0xFF
+"""What the operation leaves that the power was cut in. none: nothing of it; whole: all of it, unreported;
+prefix: the first bytes (of an erase, those at either end, the others as they were or zeros); bits: any bits
+(of an erase, garbage); weak: all but some bits, reading 0 or 1 until they are erased or programmed to 0."""
 
 
 class FlashError(Exception):
@@ -106,7 +104,7 @@ class Flash:
         self._cut = None
 
     def power_on(self) -> None:
-        """It is back: what was cut stays as it was left, no range is protected, no cut is to come."""
+        """It is back: what was cut stays as it was left, no range is protected, no further cut is planned."""
         self.powered = True
         self._protected.clear()
         self._cut = None
@@ -140,12 +138,11 @@ class Flash:
         if torn in ("whole", "prefix"):
             done = len(new) if torn == "whole" else rng.randrange(len(new) + 1)
             left = new[:done] + old[done:]
+        elif torn == "bits":
+            left = bytes(a & (b | c) for a, b, c in zip(old, new, rng.randbytes(len(new)), strict=True))
         else:
-            kept = rng.randbytes(len(new))  # bits that were not reached
-            left = bytes(a & (b | c) for a, b, c in zip(old, new, kept, strict=True))
-        if torn == "weak":
-            unsure = rng.randbytes(len(new))
-            weak = bytes(a & ~b & c & 0xFF for a, b, c in zip(left, new, unsure, strict=True))
+            weak = bytes(a & ~b & c for a, b, c in zip(old, new, _some_bits(len(new), rng), strict=True))
+            left = bytes(a | b for a, b in zip(new, weak, strict=True))
         before = self._weak_in(at, left)
         self._store(at, left, bytes(a | b for a, b in zip(weak, before, strict=True)))
 
@@ -158,12 +155,16 @@ class Flash:
         elif torn == "prefix":
             done = rng.randrange(size + 1)
             # Many chips program a sector to zeros before they erase it, so what is not yet ones may be less.
-            rest = rng.choice((bytes(self._data[start + done : end]), bytes(size - done)))
-            self._store(start, b"\xff" * done + rest, bytes(size))
+            left = bytes(self._data[start:end]) if rng.randrange(2) else bytes(size)
+            if rng.randrange(2):
+                left = b"\xff" * done + left[done:]
+            else:
+                left = left[:done] + b"\xff" * (size - done)
+            self._store(start, left, bytes(size))
+        elif torn == "bits":
+            self._store(start, rng.randbytes(size), bytes(size))
         else:
-            left = rng.randbytes(size)
-            weak = rng.randbytes(size) if torn == "weak" else bytes(size)
-            self._store(start, left, bytes(a & b for a, b in zip(left, weak, strict=True)))
+            self._store(start, b"\xff" * size, _some_bits(size, rng))
 
     def _weak_in(self, at: int, data: bytes) -> bytes:
         # The weak bits there that stay weak under `data`: those that it programs to 0 are firm.
@@ -187,6 +188,14 @@ class Flash:
             for low, high in self._protected:
                 if start < high and low < end:
                     raise FlashError(f"bytes {start} to {end} touch {low} to {high}, which are protected")
+
+
+def _some_bits(size: int, rng: random.Random) -> bytes:
+    # Half of all bits, or a quarter, … or one in 256.
+    bits = (1 << 8 * size) - 1
+    for _ in range(rng.randrange(1, 9)):
+        bits &= rng.getrandbits(8 * size)
+    return bits.to_bytes(size)
 
 
 class Partition:
