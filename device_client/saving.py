@@ -1,10 +1,13 @@
 """Records saved beside the download: to sync a file takes milliseconds in which blocks would only pile up."""
 
-import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from device_client.errors import SinkError
 from device_client.sinks import Record, Sink
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class SavingBeside:
@@ -16,16 +19,13 @@ class SavingBeside:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self.write, self.read = sink.write, sink.read
-        self._thread: threading.Thread | None = None
-        self._error: SinkError | None = None
+        self.load, self.write, self.read = sink.load, sink.write, sink.read
+        self._thread: ThreadPoolExecutor | None = None
+        self._begun: Future[None] | None = None
 
     def busy(self) -> bool:
         """Whether a record is still being saved."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def load(self) -> Record | None:
-        return self._sink.load()
+        return self._begun is not None and not self._begun.done()
 
     def start(self, size: int) -> None:
         self._wait()
@@ -33,8 +33,11 @@ class SavingBeside:
 
     def save(self, record: Record) -> None:
         self._wait()
-        self._thread = threading.Thread(target=self._work, args=(record,), name="sluice-saver")
-        self._thread.start()
+        if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor  # 10 ms that a short download does not need
+
+            self._thread = ThreadPoolExecutor(1, "sluice-saver")
+        self._begun = self._thread.submit(self._sink.save, record)
 
     def finish(self) -> None:
         self._wait()
@@ -47,18 +50,11 @@ class SavingBeside:
     def close(self) -> None:
         with suppress(SinkError):  # the download ends for another reason, which is the one to tell
             self._wait()
+        if self._thread is not None:
+            self._thread.shutdown()
         self._sink.close()
 
     def _wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def _work(self, record: Record) -> None:
-        try:
-            self._sink.save(record)
-        except SinkError as error:
-            self._error = error
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()

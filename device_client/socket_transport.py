@@ -112,11 +112,11 @@ class SocketTransport:
             if session.up and not self._up:
                 self._up, self._backoff = True, FIRST_BACKOFF
                 self._on_session(True)
-            if message is not None:
-                self._on_message(message[0], message[1])
-            self._flush()
             if message is None:
-                return True
+                break
+            self._on_message(message[0], message[1])
+        self._flush()  # all that they made us say, in one go: each write wakes the broker
+        return True
 
     def _flush(self) -> None:
         data = self._session.take(now())
