@@ -76,7 +76,8 @@ class Ready:
     def __init__(self, size: int, count: int) -> None:
         payload = memoryview(bytes(size))
         self.left = count
-        self.blocks: list[tuple[bytes, bytes | memoryview]] = [(HEAD, payload)] * (REQUEST_BYTES // size)
+        count = REQUEST_BYTES // size
+        self.heads, self.bodies = [HEAD] * count, [payload] * count
 
     def connected(self) -> None: ...
 
@@ -85,9 +86,9 @@ class Ready:
     def received(self, topic: str, payload: bytes, size: int) -> None: ...
 
     def next_turn(self, max_messages: int) -> Turn | None:
-        count = min(self.left, max_messages, len(self.blocks))
+        count = min(self.left, max_messages, len(self.heads))
         self.left -= count
-        return Turn(TOPIC.encode(), PREFIX, self.blocks[:count]) if count else None
+        return Turn(TOPIC.encode(), PREFIX, self.heads[:count], self.bodies[:count]) if count else None
 
 
 async def _ours(host: str, port: int, size: int, count: int) -> None:

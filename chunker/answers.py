@@ -56,19 +56,25 @@ class BlockHeads:
         self._block_size = block_size
         self._size = size
         self._around = self._around_index(block_size)
-        self.made: dict[int, bytes] = {}
-        """Heads made so far: who is in a hurry looks here first."""
+        self._made: dict[int, bytes] = {}
         self.encoded = not self._cbor
         """Whether `body` changes anything."""
 
     def __getitem__(self, index: int) -> bytes:
         """The head of block `index`, 0 <= index < block_count."""
-        head = self.made.get(index)
+        head = self._made.get(index)
         if head is None:
-            if len(self.made) >= self.MAX_HEADS:
-                self.made.clear()
-            head = self.made[index] = self._make(index)
+            if len(self._made) >= self.MAX_HEADS:
+                self._made.clear()
+            head = self._made[index] = self._make(index)
         return head
+
+    def of(self, indexes: Iterable[int]) -> list[bytes]:
+        """The heads of many blocks."""
+        try:
+            return list(map(self._made.__getitem__, indexes))
+        except KeyError:
+            return [self[index] for index in indexes]
 
     def _make(self, index: int) -> bytes:
         length = self._size - index * self._block_size

@@ -6,6 +6,7 @@ front when they were read.
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
@@ -82,34 +83,35 @@ class Turns:
     def _assemble(self, flow: Flow, most: int, now: float) -> Turn | None:
         """Blocks of the flow's first request for one turn; None if it was parked or refused instead."""
         request = flow.requests[0]
-        size, block_size, heads = request.file.size, request.get.block_size, request.heads
-        blocks: list[tuple[bytes, bytes | memoryview]] = []
-        allowance = self._scheduler.allowance(flow)
-        made, encoded = heads.made, heads.encoded
-        taken = start = end = 0
-        data = memoryview(b"")
+        size, block_size = request.file.size, request.get.block_size
+        # The block that reaches the allowance is the last.
+        most = min(most, max(1, -(-self._scheduler.allowance(flow) // block_size)))
+        blocks = request.blocks[request.at : request.at + most]
+        bodies: list[bytes | memoryview] = []
         try:
-            for index in request.blocks[request.at : request.at + most]:
-                first = index * block_size
-                last = first + block_size
-                if last > size:
-                    last = size
-                if first < start or last > end:
-                    start, data = self._bytes_around(flow, request, first, last)
-                    end = start + len(data)
-                body = data[first - start : last - start]
-                blocks.append((made.get(index) or heads[index], heads.body(body) if encoded else body))
-                taken += last - first
-                if taken >= allowance:
-                    break
+            while len(bodies) < len(blocks):
+                done = len(bodies)
+                first = blocks[done] * block_size
+                start, data = self._bytes_around(flow, request, first, min(first + block_size, size))
+                end = start + len(data)
+                # All that lie in these bytes, at once. A slice of the file's last block ends with the file.
+                until = len(blocks) if end == size else bisect_left(blocks, end // block_size, done)
+                offsets = [index * block_size - start for index in blocks[done:until]]
+                bodies += [data[offset : offset + block_size] for offset in offsets]
         except _Loading as missing:
             self._wait_for(flow, request, missing)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one request must not stop the rest
-            if not blocks:  # or the next turn meets the error again
+            if not bodies:  # or the next turn meets the error again
                 self._refuse(flow, error)
-        if not blocks:
+        if not bodies:
             return None
-        turn = Turn(request.topic, request.prefix, blocks)
+        blocks = blocks[: len(bodies)]
+        taken = min((blocks[-1] + 1) * block_size, size) - blocks[-1] * block_size
+        taken += (len(blocks) - 1) * block_size
+        heads = request.heads
+        if heads.encoded:
+            bodies = [heads.body(body) for body in bodies]
+        turn = Turn(request.topic, request.prefix, heads.of(blocks), bodies)
         self._scheduler.written(flow, len(blocks), taken)
         self._stats.blocks += len(blocks)
         self._stats.bytes += taken

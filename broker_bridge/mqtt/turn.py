@@ -1,5 +1,6 @@
 """The door between delivery and the connection: what delivery hears, and what it hands out to be written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,13 +9,14 @@ from typing import Protocol
 class Turn:
     """Blocks of one request, written together: one PUBLISH each, on one topic.
 
-    A payload is `prefix + head + body`: `prefix` belongs to the request (map head and client token), `head`
-    is shared by all devices that read this file at this block size, `body` holds the file's bytes.
+    A payload is `prefix + head + body`: `prefix` belongs to the request (map head and client token), `heads`
+    are shared by all devices that read this file at this block size, as many `bodies` hold its bytes.
     """
 
     topic: bytes
     prefix: bytes
-    blocks: list[tuple[bytes, bytes | memoryview]]
+    heads: Sequence[bytes]
+    bodies: Sequence[bytes | memoryview]
 
 
 class Handler(Protocol):

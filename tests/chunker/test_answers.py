@@ -116,7 +116,9 @@ def test_heads_are_bounded_and_come_back_the_same() -> None:
     heads = BlockHeads("cbor", 0, 256, 256 * 20_000)
     first = [heads[index] for index in range(20_000)]
     assert [heads[index] for index in reversed(range(20_000))] == first[::-1]
-    assert len(heads.made) <= BlockHeads.MAX_HEADS
+    assert heads.of(range(3, 20_000, 7)) == first[3::7]
+    assert heads.of([5]) == first[5:6]
+    assert len(heads._made) <= BlockHeads.MAX_HEADS
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

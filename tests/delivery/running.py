@@ -76,8 +76,8 @@ class Bench:
         turn = self.delivery.next_turn(self.turn_messages)
         if turn is None:
             return False
-        assert 1 <= len(turn.blocks) <= self.turn_messages
-        for head, body in turn.blocks:
+        assert 1 <= len(turn.heads) <= self.turn_messages
+        for head, body in zip(turn.heads, turn.bodies, strict=True):
             self._record(turn.topic.decode(), turn.prefix + head + bytes(body))
         return True
 

@@ -160,7 +160,7 @@ class Echo:
 
     def received(self, topic: str, payload: bytes, size: int) -> None:
         self.sizes.append(size)
-        self.pending.append(Turn(DATA.encode(), b"", [(b"1", payload), (b"2", payload)]))
+        self.pending.append(Turn(DATA.encode(), b"", [b"1", b"2"], [payload, payload]))
         self.connection.publish("$aws/things/t/streams/s/rejected/json", b"{}")
         self.connection.wake()
 

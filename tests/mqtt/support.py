@@ -40,10 +40,10 @@ class Recorder:
         if not self.turns:
             return None
         turn = self.turns[0]
-        if len(turn.blocks) <= max_messages:
+        if len(turn.heads) <= max_messages:
             return self.turns.popleft()
-        self.turns[0] = Turn(turn.topic, turn.prefix, turn.blocks[max_messages:])
-        return Turn(turn.topic, turn.prefix, turn.blocks[:max_messages])
+        self.turns[0] = Turn(turn.topic, turn.prefix, turn.heads[max_messages:], turn.bodies[max_messages:])
+        return Turn(turn.topic, turn.prefix, turn.heads[:max_messages], turn.bodies[:max_messages])
 
 
 async def until(condition: Callable[[], Any], what: str = "", timeout: float = 30.0) -> None:

@@ -12,7 +12,7 @@ from tests.mqtt.support import DATA, REJECTED, Peer, Recorder, connected, script
 
 
 def blocks(count: int, size: int = 4096, topic: str = DATA) -> Turn:
-    return Turn(topic.encode(), b"prefix", [(b"head%d" % i, bytes(size)) for i in range(count)])
+    return Turn(topic.encode(), b"prefix", [b"head%d" % i for i in range(count)], [bytes(size)] * count)
 
 
 def topic_of(body: bytes) -> str:
