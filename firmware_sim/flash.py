@@ -55,10 +55,11 @@ class Flash:
         end = offset + len(buffer)
         self._check(offset, end)
         buffer[:] = self._data[offset:end]
-        if self._weak is not None and any(self._weak[offset:end]):
+        weak = self._weak_in(offset, len(buffer))
+        if weak is not None:
             noise = self._noise.randbytes(len(buffer))
-            for place, weak in enumerate(self._weak[offset:end]):
-                buffer[place] &= ~(weak & noise[place]) & 0xFF
+            for place, bits in enumerate(weak):
+                buffer[place] &= ~(bits & noise[place]) & 0xFF
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`."""
@@ -86,7 +87,7 @@ class Flash:
             raise FlashError(f"{offset} is not where a sector of {self.sector_size} bytes begins")
         self.wear[offset // self.sector_size] += 1
         self._operate(lambda torn, rng: self._erase_torn(offset, end, torn, rng))
-        self._store(offset, b"\xff" * self.sector_size, bytes(self.sector_size))
+        self._store(offset, b"\xff" * self.sector_size, firm=True)
 
     def protect(self, start: int, end: int) -> None:
         """Until the next `power_on`, bytes from `start` up to `end` can only be read."""
@@ -121,7 +122,7 @@ class Flash:
         if self.write_size > 1 and before != (1 << 8 * len(data)) - 1:
             raise FlashError(f"{len(data)} bytes at {at} were programmed before; erase them first")
         self._operate(lambda torn, rng: self._program_torn(at, bytes(old), data, torn, rng))
-        self._store(at, data, self._weak_in(at, data))
+        self._store(at, data)
 
     def _operate(self, tear: Callable[[str, random.Random], None]) -> None:
         self.operations += 1
@@ -134,7 +135,7 @@ class Flash:
     def _program_torn(self, at: int, old: bytes, new: bytes, torn: str, rng: random.Random) -> None:
         if torn == "none":
             return
-        weak = bytes(len(new))
+        weak = None
         if torn in ("whole", "prefix"):
             done = len(new) if torn == "whole" else rng.randrange(len(new) + 1)
             left = new[:done] + old[done:]
@@ -143,15 +144,14 @@ class Flash:
         else:
             weak = bytes(a & ~b & c for a, b, c in zip(old, new, _some_bits(len(new), rng), strict=True))
             left = bytes(a | b for a, b in zip(new, weak, strict=True))
-        before = self._weak_in(at, left)
-        self._store(at, left, bytes(a | b for a, b in zip(weak, before, strict=True)))
+        self._store(at, left, weak)
 
     def _erase_torn(self, start: int, end: int, torn: str, rng: random.Random) -> None:
         size = end - start
         if torn == "none":
             return
         if torn == "whole":
-            self._store(start, b"\xff" * size, bytes(size))
+            self._store(start, b"\xff" * size, firm=True)
         elif torn == "prefix":
             done = rng.randrange(size + 1)
             # Many chips program a sector to zeros before they erase it, so what is not yet ones may be less.
@@ -160,24 +160,31 @@ class Flash:
                 left = b"\xff" * done + left[done:]
             else:
                 left = left[:done] + b"\xff" * (size - done)
-            self._store(start, left, bytes(size))
+            self._store(start, left, firm=True)
         elif torn == "bits":
-            self._store(start, rng.randbytes(size), bytes(size))
+            self._store(start, rng.randbytes(size), firm=True)
         else:
             self._store(start, b"\xff" * size, _some_bits(size, rng))
 
-    def _weak_in(self, at: int, data: bytes) -> bytes:
-        # The weak bits there that stay weak under `data`: those that it programs to 0 are firm.
+    def _weak_in(self, at: int, length: int) -> bytearray | None:
+        # The weak bits there, or None where there are none.
         if self._weak is None:
-            return bytes(len(data))
-        return bytes(a & b for a, b in zip(self._weak[at : at + len(data)], data, strict=True))
+            return None
+        weak = self._weak[at : at + length]
+        return None if weak.count(0) == length else weak
 
-    def _store(self, at: int, data: bytes, weak: bytes) -> None:
+    def _store(self, at: int, data: bytes, weak: bytes | None = None, firm: bool = False) -> None:
+        # Bits that are 1 in `data` and were weak stay so, unless all is firm now; those of `weak` become so.
+        before = None if firm else self._weak_in(at, len(data))
         self._data[at : at + len(data)] = data
-        if self._weak is None and any(weak):
+        if self._weak is None:
+            if weak is None:
+                return
             self._weak = bytearray(self.size)
-        if self._weak is not None:
-            self._weak[at : at + len(data)] = weak
+        left = bytes(len(data)) if before is None else bytes(a & b for a, b in zip(before, data, strict=True))
+        if weak is not None:
+            left = bytes(a | b for a, b in zip(left, weak, strict=True))
+        self._weak[at : at + len(data)] = left
 
     def _check(self, start: int, end: int, write: bool = False) -> None:
         if not self.powered:

@@ -8,7 +8,7 @@ decision as it was before or as it is after.
 
     request   the app has written an image to the spare slot and asks for a test boot
     boot      verifies both images; runs a requested one if it is newer, at most `tries` times
-    confirm   the app of a test boot says that it works: from then on it is the newest confirmed one
+    confirm   the app of a test boot says that it works: from then on it is the newest confirmed image
     revert    it did not: after `tries` the confirmed image runs again, and the other is refused
 
 A power cut during a test boot cannot be told from a crash; that is why there is more than one try.
@@ -121,19 +121,12 @@ class Loader:
         return chosen
 
     def spare(self, running: Boot) -> Slot:
-        """The slot that the next image is written to. Raises NotConfirmed.
-
-        The confirmation is written a second time before what it replaces is given up: if the power was cut
-        while the first was programmed, it may read well now and not at the next boot.
-        """
-        status = running.slot.log.status(running.image.digest)
-        if status.state is not State.CONFIRMED:
+        """The slot that the next image is written to. Raises NotConfirmed."""
+        if running.slot.log.status(running.image.digest).state is not State.CONFIRMED:
             raise NotConfirmed(
                 f"version {running.image.version} in slot {running.slot.name} is not confirmed"
             )
-        if status.confirmations < 2:
-            with suppress(LogFull):
-                running.slot.log.append(Event.CONFIRMED, running.image.digest, running.image.security)
+        self.confirm(running)  # a second time, before what it would fall back to is given up
         return next(slot for slot in self.slots if slot is not running.slot)
 
     def request(self, running: Boot) -> Image:
@@ -150,9 +143,19 @@ class Loader:
         return image
 
     def confirm(self, running: Boot) -> None:
-        """The running image works. Raises LogFull: it will be reverted."""
-        if running.slot.log.status(running.image.digest).state is not State.CONFIRMED:
-            running.slot.log.append(Event.CONFIRMED, running.image.digest, running.image.security)
+        """The running image works. Raises LogFull where that cannot be noted: it will be reverted.
+
+        Two records are written, the second at the next call: an app calls it at every start. If the power was
+        cut while the first was programmed, it may read well now and not at the next boot.
+        """
+        log, image = running.slot.log, running.image
+        confirmations = log.status(image.digest).confirmations
+        if confirmations < 2:
+            try:
+                log.append(Event.CONFIRMED, image.digest, image.security)
+            except LogFull:
+                if not confirmations:
+                    raise
 
     def _floor(self) -> int:
         return max(slot.log.security() for slot in self.slots)

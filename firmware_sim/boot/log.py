@@ -101,7 +101,9 @@ class SlotLog:
         data = self._partition.read(0, self._partition.size)
         found = []
         if data.startswith(_BLANK):
-            for place in range(RECORD_BYTES, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
+            data = data.rstrip(b"\xff").ljust(RECORD_BYTES, b"\xff")
+            data += _BLANK[: -len(data) % RECORD_BYTES]  # the last one's checksum may end in ones
+            for place in range(RECORD_BYTES, len(data), RECORD_BYTES):
                 kind, security, digest, checksum = _RECORD.unpack_from(data, place)
                 if checksum == crc32(data[place : place + RECORD_BYTES - 4]):
                     found.append((Event(kind), security, digest))
