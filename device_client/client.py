@@ -36,12 +36,12 @@ SAVE_GAP = 1000  # milliseconds
 UNSAVED_BYTES = 4 * SAVE_BYTES
 """The most that no record claims: where the disk is so much slower than the network, blocks wait for it."""
 PROGRESS_GAP = 50  # milliseconds
-READ_BYTES = 1024 * 1024
+READ_BYTES = 256 * 1024
 """Read back at a time, to be hashed."""
 KEEPALIVE = 30
 """Seconds after which a broker that does not answer counts as gone."""
 BUFFER_BYTES = 1024 * 1024
-"""Read from the broker at a time: several of the longest messages, which are 175 KB in JSON."""
+"""Read from the broker at a time, before more is asked for; at least the longest message, 175 KB in JSON."""
 
 __all__ = [
     "BlockSizeError",
@@ -94,7 +94,7 @@ def download(
     sha256: str | None = None,
     block_size: int | None = None,
     encoding: str = "cbor",
-    budget: int = 1024 * 1024,
+    budget: int = 4 * 1024 * 1024,
     patience: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
     public_key: bytes | None = None,
@@ -213,30 +213,38 @@ class _Run(Fetch):
         verify: Callable[[bytes], bool] | None,
         progress: Callable[[int, int], object] | None,
     ) -> None:
-        self._saving = SavingBeside(sink)
-        self._saved_at = now()
         # Blocks that come again, to be compared: none where a hash or a signature will tell.
         self._suspects: set[int] = set()
-        super().__init__(make, self._saving, expected, verify, progress)
+        self._saving = SavingBeside(sink)
+        self._saved_at = now()
+
+        def checked(record: Record | None) -> Download:
+            if record and expected is None and verify is None:
+                record, self._suspects = _suspect(record)
+            return make(record)
+
+        super().__init__(
+            checked, self._saving, expected, verify, progress, save_bytes=UNSAVED_BYTES, trusting=True
+        )
+
+    def turn(self) -> int:
+        due = self.unsaved >= SAVE_BYTES or (self.unsaved > 0 and now() >= self._saved_at + SAVE_GAP)
+        if due and not self._saving.busy():
+            self.save()
+        return super().turn()
 
     def save(self) -> None:
         if not self._suspects:  # a record without them would have the next run compare other blocks
             super().save()
         self._saved_at = now()
 
-    def _due(self) -> bool:
-        due = self.unsaved >= SAVE_BYTES or (self.unsaved > 0 and now() >= self._saved_at + SAVE_GAP)
-        return due and (self.unsaved >= UNSAVED_BYTES or not self._saving.busy())
-
-    def _usable(self, record: Record | None) -> Record | None:
-        if record and not super()._usable(record):
-            record, self._suspects = _suspect(record)
-        return record
-
-    def _not_genuine(self, wrong: bool) -> NotGenuine:
-        if wrong and self._expected:
-            return HashMismatch(self._expected.hex(), self.digest.hex())
-        return super()._not_genuine(wrong)
+    def finished(self) -> bool:
+        try:
+            return super().finished()
+        except NotGenuine:
+            if self._expected in (None, self.digest):
+                raise
+            raise HashMismatch((self._expected or b"").hex(), self.digest.hex()) from None
 
     def _described(self) -> None:
         if not self.machine.resumed:

@@ -37,10 +37,12 @@ class Fetch:
 
     `expected`: the file's SHA-256, 32 bytes. `verify(digest)`: whether the file with this SHA-256 is what was
     signed. What an earlier run left is taken up only where one of the two will tell whether it is of this
-    file. `progress(held, size)`, in bytes, is called in each turn that brought something. `busy()`: whether
-    no further blocks are to be asked for. A record is saved after `save_bytes` new bytes, and at `close`.
+    file, unless `trusting`. `progress(held, size)`, in bytes, is called in each turn that brought something.
+    `busy()`: whether no further blocks are to be asked for. A record is saved after `save_bytes` new bytes,
+    and at `close`.
     """
 
+    send: "Callable[[str, bytes], object]"  # to be set before `turn`
     read_bytes = 512  # at a time, to be hashed
     progress_gap = 0  # milliseconds between two calls
 
@@ -53,10 +55,8 @@ class Fetch:
         progress: "Callable[[int, int], object] | None" = None,
         busy: "Callable[[], bool] | None" = None,
         save_bytes: int = 65536,
+        trusting: bool = False,
     ) -> None:
-        self.send: Callable[[str, bytes], object] = lambda _topic, _payload: (
-            None
-        )  # set by who has a transport
         self.digest = b""  # of the file, once it is finished
         self.resumed = self.held = 0  # bytes: there before, and there
         self.unsaved = 0  # bytes held that no record claims
@@ -65,14 +65,14 @@ class Fetch:
         self._progress, self._busy, self._save_bytes = progress, busy, save_bytes
         self._up, self._shown, self._show_at = False, 0, 0
         self._hash, self._hashed = sha256(), 0  # bytes from the start of the file
-        self.machine = make(self._usable(sink.load()))
+        record = sink.load()
+        self.machine = make(record if trusting or expected is not None or verify else None)
 
     def session(self, up: bool) -> None:
         """The transport has a session, or has lost it."""
         self._up = up
         if up:
             self.machine.connected()
-            self._poll()
         else:
             self.machine.disconnected()
 
@@ -85,7 +85,6 @@ class Fetch:
                 self._described()
             else:
                 self._block(offset, data)
-        self._poll()
 
     def turn(self) -> int:
         """Does what is due, and says for how many milliseconds nothing else will be."""
@@ -93,8 +92,9 @@ class Fetch:
         busy = self._busy is not None and self._busy()
         if self._busy:
             machine.busy = busy
-        self._poll()
-        if self._due():
+        for topic, payload in machine.poll(now()):
+            self.send(topic, payload)
+        if self.unsaved >= self._save_bytes:
             self.save()
         if self._progress and self.held != self._shown and now() >= self._show_at:
             self._shown, self._show_at = self.held, now() + self.progress_gap
@@ -109,13 +109,13 @@ class Fetch:
         self._hash_on()
         self.digest = digest = self._hash.digest()
         self.unsaved = 0
-        wrong = self._expected not in (None, digest)
-        if wrong or (self._verify and not self._verify(digest)):
+        other = self._expected not in (None, digest)
+        if other or (self._verify and not self._verify(digest)):
             if machine.resumed:  # what was left half done was not of this file
                 self._start_over()
                 return False
             self._sink.discard()
-            raise self._not_genuine(wrong)
+            raise NotGenuine("the file's SHA-256 is another" if other else "its signature does not verify")
         self._sink.finish()
         if self._progress:
             self._progress(self.held, machine.size)
@@ -139,19 +139,6 @@ class Fetch:
             pass
         finally:
             self._sink.close()
-
-    def _due(self) -> bool:
-        return self.unsaved >= self._save_bytes
-
-    def _usable(self, record: "Record | None") -> "Record | None":
-        return record if self._expected is not None or self._verify else None
-
-    def _not_genuine(self, wrong: bool) -> NotGenuine:
-        return NotGenuine(f"the file's {'SHA-256 is another' if wrong else 'signature does not verify'}")
-
-    def _poll(self) -> None:
-        for topic, payload in self.machine.poll(now()):
-            self.send(topic, payload)
 
     def _described(self) -> None:
         machine = self.machine

@@ -73,13 +73,12 @@ class SocketTransport:
                 except BrokerUnreachable:
                     pass
             return
-        session = self._session
         try:
             self._flush()
             if not self._read():
-                self._poll.poll(max(0, min(milliseconds, session.deadline - now())))
+                self._poll.poll(max(0, min(milliseconds, self._session.deadline - now())))
                 self._read()
-            session.poll(now())
+            self._session.poll(now())
             self._flush()
         except BrokerUnreachable as error:
             self._lost(error)
@@ -94,7 +93,11 @@ class SocketTransport:
                 _at_once(self._write, b"\xe0\x00")
             except BrokerUnreachable:
                 pass
-            self._drop()
+            self._sock.close()
+            self._sock = None
+        if self._up:
+            self._up = False
+            self._on_session(False)
 
     def _read(self) -> bool:
         # One read, and every message that is whole with it; False where nothing was there.
@@ -113,12 +116,11 @@ class SocketTransport:
                 self._up, self._backoff = True, FIRST_BACKOFF
                 self._on_session(True)
             if message is None:
-                break
+                return True
             self._on_message(message[0], message[1])
-        self._flush()  # all that they made us say, in one go: each write wakes the broker
-        return True
 
     def _flush(self) -> None:
+        # All that a read made us say in one go: each write wakes the broker.
         data = self._session.take(now())
         while data:
             count = _at_once(self._write, data)
@@ -162,17 +164,9 @@ class SocketTransport:
 
     def _lost(self, why: Exception) -> None:
         self._why = str(why)
-        self._drop()
+        self.close()
         self._retry_at = now() + self._backoff * (256 + os.urandom(1)[0]) // 512
         self._backoff = min(LONGEST_BACKOFF, 2 * self._backoff)
-
-    def _drop(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-        if self._up:
-            self._up = False
-            self._on_session(False)
 
 
 def _at_once(call: "Callable[[Any], int | None]", argument: "bytes | memoryview") -> "int | None":
