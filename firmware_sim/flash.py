@@ -73,6 +73,11 @@ class Flash:
         self._check(offset, end, write=True)
         if offset % self.write_size or len(data) % self.write_size:
             raise FlashError(f"{len(data)} bytes at {offset} are not whole writes of {self.write_size}")
+        before, wanted = int.from_bytes(self._data[offset:end]), int.from_bytes(data)
+        if wanted & ~before:
+            raise FlashError(f"programming {len(data)} bytes at {offset} would turn a 0 into a 1")
+        if self.write_size > 1 and before != (1 << 8 * len(data)) - 1:
+            raise FlashError(f"{len(data)} bytes at {offset} were programmed before; erase them first")
         at = offset
         while at < end:
             stop = min(end, (at // self.page_size + 1) * self.page_size)
@@ -116,11 +121,6 @@ class Flash:
 
     def _program_page(self, at: int, data: bytes) -> None:
         old = self._data[at : at + len(data)]
-        before, wanted = int.from_bytes(old), int.from_bytes(data)
-        if wanted & ~before:
-            raise FlashError(f"programming {len(data)} bytes at {at} would turn a 0 into a 1")
-        if self.write_size > 1 and before != (1 << 8 * len(data)) - 1:
-            raise FlashError(f"{len(data)} bytes at {at} were programmed before; erase them first")
         self._operate(lambda torn, rng: self._program_torn(at, bytes(old), data, torn, rng))
         self._store(at, data)
 

@@ -60,7 +60,8 @@ def build(payload: bytes, *, version: int, security: int, key: ec.EllipticCurveP
         raise ValueError(f"the key is of curve {key.curve.name}; it must be secp256r1 (P-256)")
     body = _HEADER.pack(_MAGIC, version, security, len(payload)) + payload
     digest = sha256(body).digest()
-    signature = key.sign(digest, ec.ECDSA(Prehashed(SHA256())))
+    # Deterministic (RFC 6979): the same image is the same bytes in every run.
+    signature = key.sign(digest, ec.ECDSA(Prehashed(SHA256()), deterministic_signing=True))
     return body + digest + struct.pack(">H", len(signature)) + signature
 
 
