@@ -23,6 +23,7 @@ from enum import Enum
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chunker.blocks import block_count
+from device_client.errors import DownloadError
 from firmware_sim.boot.image import build
 from firmware_sim.boot.loader import TRIES, Boot, Loader, NothingToBoot, slots
 from firmware_sim.flash import TORN, Flash, FlashError, PowerCut
@@ -206,7 +207,7 @@ class _Run:
             except PowerCut:
                 self.cuts += 1
                 continue
-            except (FlashError, NothingToBoot) as error:
+            except (FlashError, NothingToBoot, DownloadError) as error:
                 raise Broken(f"{type(error).__name__}: {error}") from error
             finally:
                 for again in self.device.fetched_again[known:]:
@@ -267,7 +268,10 @@ def sweep(
     """
     bench = _Bench(scenario)
     whole = _Run(bench)
-    whole.go()
+    try:
+        whole.go()
+    except Broken as error:  # then there is nothing to sweep
+        return Report(scenario, 0, 0, bench.bound, failures=[f"without a cut, seed {scenario.seed}: {error}"])
     report = Report(scenario, whole.flash.operations, whole.network.messages, bench.bound)
     places = [*((kind, report.operations) for kind in torn), (MESSAGE, report.messages)]
     done, total = 0, sum(count for _, count in places)
