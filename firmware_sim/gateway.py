@@ -7,47 +7,43 @@ has taken and the CRC-16 over them, so that the gateway hashes the very bytes th
 """
 
 import hashlib
-import os
 import secrets
+import ssl
 import time
 from binascii import crc_hqx
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
-
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
 
 from chunker.messages import decode_answer
 from chunker.topics import CBOR, topic
+from device_client.errors import DownloadError, DownloadTimeout
+from device_client.mqtt import BrokerUnreachable, Session
+from device_client.socket_transport import SocketTransport
 from firmware_sim.serial_link import MESSAGE_BYTES, Line, Message, NotAcknowledged, SerialLink
 
 VERBS = {"describe": 1, "description": 2, "get": 3, "data": 4, "rejected": 5}
 REPORT, ECHO = 6, 7
-CONNECT_SECONDS = 10.0
+KEEPALIVE = 30
+"""Seconds after which a broker that does not answer counts as gone: more than one message takes the line."""
+BUFFER_BYTES = 4096
+"""Read from the broker at a time. What does not fit is left out; no message for the device is so long."""
 WAITING = 16
 """Messages for the device that wait; a further one is dropped and counted: the device asks again."""
 REMEMBERED = 8
 """Blocks brought to the device of which it may yet say that it took one."""
+TURN = 20
+"""Milliseconds for which broker and line are listened to in turn."""
 
 
-class GatewayError(Exception):
-    """Base of what ends the gateway's work, but for what ends the line (`LineError`)."""
-
-
-class BrokerUnreachable(GatewayError):
-    """No session with the broker, or it does not grant the topics."""
-
-
-class DeviceSilent(GatewayError):
+class DeviceSilent(DownloadTimeout):
     """The device has taken nothing new for as long as the caller was ready to wait."""
 
 
-class DeviceWrong(GatewayError):
+class DeviceWrong(DownloadError):
     """The device says that it took what was not brought to it."""
 
 
@@ -70,64 +66,56 @@ class Report(NamedTuple):
 class Gateway:
     """The gateway of one thing and one stream, connected for the time of a `with`.
 
-    `broker`: `mqtt[s]://[user:pass@]host[:port]`; ValueError for what is none. BrokerUnreachable at the
-    start; later on a lost session is made anew, and the device asks again.
+    `broker`: `mqtt[s]://[user:pass@]host[:port]`; ValueError for what is none. BrokerUnreachable and
+    SubscriptionRefused at the start; a session lost later is made anew, and the device asks again.
     """
 
     def __init__(
         self, line: Line, broker: str, thing: str, stream: str, *, cafile: str | None = None
     ) -> None:
         url = urlsplit(broker)
-        if url.scheme not in ("mqtt", "mqtts") or not url.hostname:
+        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path not in ("", "/"):
             raise ValueError(f"broker {broker!r} is not mqtt[s]://[user:pass@]host[:port]")
         self.link = SerialLink(line)
         self.too_long = self.dropped = 0  # messages for the device that it has not got
-        self._where = (url.hostname, url.port or (8883 if url.scheme == "mqtts" else 1883))
         self._topics = {number: topic(thing, stream, verb, CBOR) for verb, number in VERBS.items()}
         self._numbers = {name: number for number, name in self._topics.items()}
-        self._answers = [self._topics[VERBS[verb]] for verb in ("description", "data", "rejected")]
         self._waiting: deque[bytes] = deque()
         self._brought: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self._refusal = "", ""  # code and text of the last one brought
         self._blocks = self._size = 0
         self._crc16 = 0xFFFF
         self._hash = hashlib.sha256()
-        self._granted = Event()
-        self._problem = ""
-        self._client = client = Client(
-            CallbackAPIVersion.VERSION2, f"sluice-gateway-{secrets.token_hex(6)}", clean_session=True
-        )
-        client.connect_timeout = CONNECT_SECONDS
-        client.reconnect_delay_set(1, 8)
-        client.on_connect = self._connected
-        client.on_subscribe = self._subscribed
-        client.on_message = self._message
-        if url.username:
-            client.username_pw_set(unquote(url.username), unquote(url.password or ""))
+        tls = None
         if url.scheme == "mqtts":
-            client.tls_set(cafile)
+            try:
+                tls = ssl.create_default_context(cafile=cafile)
+            except (OSError, ValueError) as error:
+                raise BrokerUnreachable(f"cannot use the TLS files: {error}") from error
+        self._transport = SocketTransport(
+            Session(
+                f"sluice-gateway-{secrets.token_hex(6)}",
+                [self._topics[VERBS[verb]] for verb in ("description", "data", "rejected")],
+                bytearray(BUFFER_BYTES),
+                unquote(url.username or ""),
+                unquote(url.password or ""),
+                KEEPALIVE,
+            ),
+            url.hostname,
+            url.port or (8883 if tls else 1883),
+            self._message,
+            lambda _: None,  # what is said in between is dropped, and said again
+            tls,
+        )
 
     def __enter__(self) -> "Gateway":
-        self._wake_reads, self._wake_writes = os.pipe()
-        os.set_blocking(self._wake_reads, False)
-        os.set_blocking(self._wake_writes, False)
-        try:
-            self._client.connect(*self._where)
-        except (OSError, ValueError) as error:
-            self._close()
-            raise BrokerUnreachable(f"cannot reach {self._where[0]}:{self._where[1]}: {error}") from error
-        self._client.loop_start()
-        if not self._granted.wait(CONNECT_SECONDS) or self._problem:
-            self.__exit__(None, None, None)
-            raise BrokerUnreachable(self._problem or f"no session within {CONNECT_SECONDS:g} s")
+        self._transport.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-        self._close()
+        self._transport.close()
 
     def serve(self, patience: float = 60.0, progress: Callable[[int], None] | None = None) -> Report:
         """Carries messages until the device reports. `progress` gets the bytes taken, each time it is more.
@@ -136,9 +124,12 @@ class Gateway:
         """
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            message = self.link.receive(0.0 if self._waiting else 0.5, self._wake_reads)
+            # A device that has asked is silent until the answer is here, and the broker is until it asks.
+            self._transport.wait(0 if self._waiting else TURN)
+            if self._waiting:
+                self._forward(self._waiting.popleft())
+            message = self.link.receive(TURN / 1000)
             if message is None:
-                self._forward()
                 continue
             if self._account(message):
                 deadline = time.monotonic() + patience
@@ -147,17 +138,12 @@ class Gateway:
             if message.topic == REPORT:
                 return self._report(message)
             if message.topic in self._topics:
-                self._client.publish(self._topics[message.topic], message.payload)
+                self._transport.send(self._topics[message.topic], message.payload)
         counts = f"{self.too_long} messages too long, {self.dropped} dropped, {self.link.repeated} repeated"
         said = f"; it last said {self.link.reader.noise!r}" if self.link.reader.noise else ""
         raise DeviceSilent(f"no block taken for {patience:g} s ({counts}){said}")
 
-    def _forward(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._wake_reads, 4096)
-        if not self._waiting:
-            return
-        message = self._waiting.popleft()
+    def _forward(self, message: bytes) -> None:
         with suppress(ValueError):  # the device will refuse it
             fields = decode_answer(CBOR, message[1:])
             if message[0] == VERBS["data"]:
@@ -195,31 +181,10 @@ class Gateway:
             reason, said, self._blocks, self._size, message.crc16, self._crc16, self._hash.hexdigest()
         )
 
-    def _close(self) -> None:
-        os.close(self._wake_reads)
-        os.close(self._wake_writes)
-
-    def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
-            self._problem = f"the broker refused the connection: {reason}"
-            self._granted.set()
-        else:
-            client.subscribe([(name, 0) for name in self._answers])
-
-    def _subscribed(
-        self, _client: Client, _userdata: Any, _mid: int, reasons: list[Any], _properties: Any
-    ) -> None:
-        if any(reason.is_failure for reason in reasons):
-            self._problem = f"the broker does not grant {', '.join(self._answers)}"
-        self._granted.set()
-
-    def _message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        # In paho's thread.
-        if len(message.payload) >= MESSAGE_BYTES:
+    def _message(self, name: str, payload: memoryview) -> None:
+        if len(payload) >= MESSAGE_BYTES:
             self.too_long += 1
         elif len(self._waiting) >= WAITING:
             self.dropped += 1
         else:
-            self._waiting.append(bytes([self._numbers[message.topic]]) + message.payload)
-            with suppress(BlockingIOError):  # full: it wakes all the same
-                os.write(self._wake_writes, b"\0")
+            self._waiting.append(bytes([self._numbers[name]]) + payload)

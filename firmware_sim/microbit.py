@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import device_client.nano
-from device_client.errors import Rejected
-from firmware_sim.gateway import Gateway, GatewayError
+from device_client.errors import DownloadError, Rejected
+from firmware_sim.gateway import Gateway
 from firmware_sim.raw_prompt import COLLECT, RawPrompt
 from firmware_sim.serial_line import SerialLine
 from firmware_sim.serial_link import Line
@@ -26,11 +26,11 @@ FIRMWARE = Path("/usr/share/firmware-microbit-micropython/firmware.hex")
 BOOT_SECONDS = 20.0
 
 
-class NoBoard(Exception):
+class NoBoard(DownloadError):
     """QEMU or the firmware is not installed; says which packages bring them."""
 
 
-class NotDownloaded(GatewayError):
+class NotDownloaded(DownloadError):
     """The device has ended without the file; what it said is the message."""
 
 
@@ -96,7 +96,7 @@ def download(
     """Downloads a stream's file on an emulated micro:bit. `progress` gets the bytes that it has taken.
 
     `patience`: seconds without a block taken. `disturb`: what stands between gateway and board instead of the
-    line. Rejected, NotDownloaded, the gateway's errors, LineError, NoBoard; ValueError for a bad broker URL.
+    line. ValueError for a bad broker URL; whatever else ends it without the file is a DownloadError.
     """
     if not 0 <= file_id <= 255:
         raise ValueError(f"file id {file_id} is not within 0 to 255")

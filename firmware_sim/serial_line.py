@@ -4,8 +4,10 @@ import os
 import select
 import time
 
+from device_client.errors import DownloadError
 
-class LineError(Exception):
+
+class LineError(DownloadError):
     """Base of what ends the work on a serial line."""
 
 
@@ -24,14 +26,13 @@ class SerialLine:
         self._writes = writes
         self._unread = b""
 
-    def read(self, seconds: float, wake: int | None = None) -> bytes:
-        """What has come; b"" where nothing has after so long, or when the descriptor `wake` can be read."""
+    def read(self, seconds: float) -> bytes:
+        """What has come, after at most so long; b"" where nothing has. LineClosed."""
         if self._unread:
             data, self._unread = self._unread, b""
             return data
-        descriptors = [self._reads] if wake is None else [self._reads, wake]
-        ready, _, _ = select.select(descriptors, [], [], max(0.0, seconds))
-        if self._reads not in ready:
+        ready, _, _ = select.select([self._reads], [], [], max(0.0, seconds))
+        if not ready:
             return b""
         try:
             data = os.read(self._reads, 4096)

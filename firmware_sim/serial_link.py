@@ -32,7 +32,7 @@ class NotAcknowledged(LineError):
 class Line(Protocol):
     """What `SerialLine` is."""
 
-    def read(self, seconds: float, wake: int | None = None) -> bytes: ...
+    def read(self, seconds: float) -> bytes: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -85,7 +85,7 @@ class FrameReader:
         return out
 
     @property
-    def partial(self) -> bool:
+    def begun(self) -> bool:
         """Whether the beginning of a frame is here."""
         return bool(self._bytes)
 
@@ -106,10 +106,11 @@ class SerialLink:
         self._line = line
         self._came: deque[Message] = deque(maxlen=WAITING)
 
-    def receive(self, seconds: float, wake: int | None = None) -> Message | None:
-        """The next message of the device; None where none is whole after so long, or when woken."""
-        if not self._came:
-            self._pump(seconds, wake)
+    def receive(self, seconds: float) -> Message | None:
+        """The next message of the device; None where none is whole after so long."""
+        deadline = time.monotonic() + seconds
+        while not self._came and (left := deadline - time.monotonic()) > 0:
+            self._pump(left)
         return self._came.popleft() if self._came else None
 
     def send(self, message: bytes) -> None:
@@ -129,15 +130,15 @@ class SerialLink:
     def _acknowledged(self, head: bytes, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if head in self._pump(left, None):
+            if head in self._pump(left):
                 return True
         return False
 
-    def _pump(self, seconds: float, wake: int | None) -> list[bytes]:
-        # Reads once; the heads acknowledged. While a frame is half here, only silence ends the wait.
-        partial = self.reader.partial
-        data = self._line.read(min(seconds, QUIET), None) if partial else self._line.read(seconds, wake)
-        if partial and not data:
+    def _pump(self, seconds: float) -> list[bytes]:
+        # Reads once; the heads acknowledged. Silence ends a frame of which only the beginning is here.
+        begun = self.reader.begun
+        data = self._line.read(max(seconds, QUIET) if begun else seconds)
+        if begun and not data:
             self.reader.give_up()
         messages = self.reader.feed(data)
         self._came.extend(message for message in messages if message.topic != ACKNOWLEDGED)
