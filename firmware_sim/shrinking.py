@@ -18,7 +18,7 @@ def shrink(sources: Sequence[str], package: str, keep: Collection[str] = ()) -> 
     """The sources without comments, docstrings, annotations and imports from `package`, names shortened.
 
     The same name becomes the same everywhere, so that they still fit together when they are run in one
-    namespace. Names in `keep`, built-in ones and attributes stay. ValueError for a source that is no Python.
+    namespace. Names in `keep`, built-in ones and attributes stay. SyntaxError for a source that is no Python.
     """
     trees = [_Bare(package).visit(ast.parse(source)) for source in sources]
     names = _Names()
