@@ -37,6 +37,8 @@ SHORT = 128
 same, sends the same few from every device."""
 MAX_SHORT = 4096
 """How many are remembered."""
+MAX_TOPICS = 8192
+"""How many topics are remembered with what they mean."""
 MAX_HEADS = 64
 """(File, block size) pairs whose block heads are kept; the least recently used goes first."""
 
@@ -75,14 +77,15 @@ class Intake:
 
     def received(self, topic: str, payload: bytes, size: int) -> None:
         """A message of the subscriptions `…/get/+` and `…/describe/+`; anything else is not ours."""
-        parts = topics.split(topic)
-        if parts is None or parts[2] not in ("get", "describe"):
+        address = _address(topic)
+        if address is None:
             return
-        thing, stream_id, verb, encoding = parts
+        thing, stream_id, verb, encoding, valid = address
         if self._mine is not None and not self._mine(thing):
             return  # all workers hear everything
         try:
-            check_topic(thing, stream_id, encoding)
+            if not valid:
+                check_topic(thing, stream_id, encoding)
             self._stats.requests[verb, encoding] += 1
             if size > len(payload):
                 raise oversized(size)
@@ -211,8 +214,8 @@ class Intake:
             file,
             blocks,
             heads=self._heads_of(encoding, file.file_id, get.block_size, file.size),
-            prefix=block_prefix(encoding, get.token),
-            topic=topics.topic(thing, stream.stream_id, "data", encoding).encode(),
+            prefix=_prefix(encoding, get.token),
+            topic=_data_topic(thing, stream.stream_id, encoding),
             arrived=arrived,
             pace=self._paces.of(thing, stream),
         )
@@ -231,3 +234,24 @@ class Intake:
         else:
             self._heads.move_to_end(key)
         return heads
+
+
+@lru_cache(MAX_TOPICS)
+def _address(topic: str) -> tuple[str, str, str, str, bool] | None:
+    """Thing, stream, verb, encoding of a request's topic, and whether they are valid; None: another topic."""
+    parts = topics.split(topic)
+    if parts is None or parts[2] not in ("get", "describe"):
+        return None
+    try:
+        check_topic(parts[0], parts[1], parts[3])
+    except Rejection:
+        return *parts, False
+    return *parts, True
+
+
+@lru_cache(MAX_TOPICS)
+def _data_topic(thing: str, stream_id: str, encoding: str) -> bytes:
+    return topics.topic(thing, stream_id, "data", encoding).encode()
+
+
+_prefix = lru_cache(MAX_SHORT)(block_prefix)

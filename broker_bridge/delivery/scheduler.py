@@ -115,13 +115,11 @@ class Flow:
         "requests",
         "state",
         "thing",
-        "waiting",
     )
 
     def __init__(self, thing: str, quantum: int) -> None:
         self.thing = thing
         self.requests: deque[Wanted] = deque()
-        self.waiting: dict[BlockKey, set[int]] = {}
         self.loaded: dict[int, bytes] = {}
         """Ranges read for the request in front while the flow was parked, by range index."""
         self.deficit = quantum
@@ -186,11 +184,11 @@ class Scheduler:
         flow = self._flows.get(thing)
         if flow is None:
             flow = Flow(thing, self._quantum())
-        waiting = flow.waiting.get(request.key)
-        if waiting and not waiting.isdisjoint(request.blocks):
-            request.blocks = [block for block in request.blocks if block not in waiting]
-            if not request.blocks:
-                return True
+        for other in flow.requests:
+            if other.key == request.key:
+                request.blocks = _without(request.blocks, other)
+                if not request.blocks:
+                    return True
         blocks = len(request.blocks)
         if len(flow.requests) >= MAX_WAITING or self.waiting_blocks + blocks > MAX_BLOCKS:
             return False
@@ -198,7 +196,6 @@ class Scheduler:
         flow.requests.append(request)
         self.waiting_requests += 1
         self.waiting_blocks += blocks
-        flow.waiting.setdefault(request.key, set()).update(request.blocks)
         if flow.state is _State.IDLE:
             self._ready(flow, self._new)
         return True
@@ -271,7 +268,6 @@ class Scheduler:
         """The first `blocks` blocks, `size` bytes, of the flow's first request were handed to the writer."""
         request = flow.requests[0]
         end = request.at + blocks
-        flow.waiting[request.key].difference_update(request.blocks[request.at : end])
         request.at = end
         self.waiting_blocks -= blocks
         flow.deficit -= size
@@ -291,11 +287,7 @@ class Scheduler:
         """Takes the flow's first request out, with whatever of it still waits."""
         request = flow.requests.popleft()
         self.waiting_requests -= 1
-        waiting = flow.waiting[request.key]
-        waiting.difference_update(request.blocks[request.at :])
         self.waiting_blocks -= len(request.blocks) - request.at
-        if not waiting:
-            del flow.waiting[request.key]
         flow.loaded.clear()
         return request
 
@@ -342,7 +334,6 @@ class Scheduler:
             self.waiting_requests -= len(taken)
             for request in taken:
                 self.waiting_blocks -= len(request.blocks) - request.at
-                flow.waiting.pop(request.key, None)
                 yield flow, request
             flow.due, flow.meter = 0.0, None
             if flow.state is _State.PACED:
@@ -374,3 +365,12 @@ class Scheduler:
     def _ready(self, flow: Flow, ring: deque[Flow]) -> None:
         flow.state = _State.READY
         ring.append(flow)
+
+
+def _without(blocks: Sequence[int], other: Wanted) -> Sequence[int]:
+    """Those of `blocks` that do not wait in `other`; both are ascending."""
+    if blocks[-1] < other.blocks[other.at] or other.blocks[-1] < blocks[0]:
+        return blocks
+    rest = other.blocks[other.at :]
+    waiting = rest if isinstance(rest, range) else set(rest)
+    return [block for block in blocks if block not in waiting]

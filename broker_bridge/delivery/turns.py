@@ -8,7 +8,7 @@ import asyncio
 import math
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import structlog
@@ -96,7 +96,7 @@ class Turns:
                 end = start + len(data)
                 # All that lie in these bytes, at once. A slice of the file's last block ends with the file.
                 until = len(blocks) if end == size else bisect_left(blocks, end // block_size, done)
-                offsets = [index * block_size - start for index in blocks[done:until]]
+                offsets = _offsets(blocks[done:until], block_size, start)
                 bodies += [data[offset : offset + block_size] for offset in offsets]
         except _Loading as missing:
             self._wait_for(flow, request, missing)
@@ -127,18 +127,22 @@ class Turns:
         A block whose size does not divide the range's may lie in two ranges: only then are bytes joined.
         """
         range_size = self._cache.range_size
-        ranges: list[bytes] = []
-        for index in range(first // range_size, (last - 1) // range_size + 1):
-            data = flow.loaded.get(index)
-            if data is None:
-                answer = self._cache.fetch(request.file.object, request.file.size, index)
-                if isinstance(answer, asyncio.Future):
-                    flow.discard_before(first // range_size)
-                    raise _Loading(index, answer)
-                data = answer
-            ranges.append(data)
-        start = first // range_size * range_size
-        return start, memoryview(ranges[0] if len(ranges) == 1 else b"".join(ranges))
+        index = first // range_size
+        data = self._range(flow, request, index, index)
+        if last > (index + 1) * range_size:
+            data = b"".join([data, self._range(flow, request, index + 1, index)])
+        return index * range_size, memoryview(data)
+
+    def _range(self, flow: Flow, request: Wanted, index: int, needed: int) -> bytes:
+        """Range `index` of the file; the flow may let go of those before `needed`. _Loading."""
+        data = flow.loaded.get(index)
+        if data is not None:
+            return data
+        answer = self._cache.fetch(request.file.object, request.file.size, index)
+        if isinstance(answer, asyncio.Future):
+            flow.discard_before(needed)
+            raise _Loading(index, answer)
+        return answer
 
     def _wait_for(self, flow: Flow, request: Wanted, missing: "_Loading") -> None:
         """Parks the flow until its range is there, or until it may wait for one."""
@@ -184,7 +188,7 @@ class Turns:
 
     def _wake_later(self, now: float) -> None:
         """Sees to it that things that may not be written to now are written to in time."""
-        due = self._scheduler.release(now)
+        due = self._scheduler.release(now) if self._scheduler else None
         if due is None:
             return
         due = max(due, now + TIMER_SECONDS)
@@ -198,6 +202,13 @@ class Turns:
     def _wake(self) -> None:
         self._timer = None
         self._answers.wake()
+
+
+def _offsets(blocks: Sequence[int], block_size: int, start: int) -> Sequence[int]:
+    """Where blocks begin in bytes of the file that begin at `start`."""
+    if isinstance(blocks, range):
+        return range(blocks.start * block_size - start, blocks.stop * block_size - start, block_size)
+    return [index * block_size - start for index in blocks]
 
 
 class _Loading(Exception):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(slots=True)
 class Turn:
-    """Blocks of one request, written together: one PUBLISH each, on one topic.
+    """Blocks of one request, ascending and of one block size, written together: a PUBLISH each, on one topic.
 
     A payload is `prefix + head + body`: `prefix` belongs to the request (map head and client token), `heads`
     are shared by all devices that read this file at this block size, as many `bodies` hold its bytes.

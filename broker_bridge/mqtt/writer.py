@@ -1,10 +1,11 @@
 """Turns as PUBLISH packets: a list of buffers to be written one after another, nothing copied but headers."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
-from broker_bridge.mqtt.packets import V5, encode_binary, encode_publish_start, encode_varint
+from broker_bridge.mqtt.packets import encode_publish_start
 from broker_bridge.mqtt.turn import Turn
 
 Parts = list[bytes | memoryview]
@@ -25,22 +26,28 @@ def append_turn(
     if take_packet_id is not None:
         return _append_qos_1(parts, turn, version, max_packet_size, take_packet_id)
     heads, bodies = turn.heads, turn.bodies
-    constant = encode_binary(turn.topic) + (b"\x00" if version == V5 else b"") + turn.prefix
-    # Most turns have blocks of one length and heads of one length: their packets begin with the same bytes.
-    if len(set(map(len, bodies))) == 1 == len(set(map(len, heads))):
+    # Blocks are ascending and of one size: where first and last are of one length, all are, but for a file's
+    # last block and where a block's number grows by a byte. Their packets begin with the same bytes.
+    if len(bodies[0]) == len(bodies[-1]) and len(heads[0]) == len(heads[-1]):
         runs = [(heads, bodies)]
     else:
         runs = [([head], [body]) for head, body in zip(heads, bodies, strict=True)]
     size = messages = 0
     for heads, bodies in runs:
         length = len(heads[0]) + len(bodies[0])
-        start = b"\x30" + encode_varint(len(constant) + length) + constant
+        start = _start(version, turn.topic, turn.prefix, length)
         if len(start) + length <= max_packet_size:
             starts = [start + head for head in heads]
             parts += chain.from_iterable(zip(starts, bodies, strict=True))
             size += len(heads) * (len(start) + length)
             messages += len(heads)
     return Written(size, messages, len(turn.heads) - messages)
+
+
+@lru_cache(8192)
+def _start(version: int, topic: bytes, prefix: bytes, length: int) -> bytes:
+    """What a QoS 0 PUBLISH begins with, up to the head of a block; `length`: bytes from there on."""
+    return encode_publish_start(version, topic, 0, len(prefix) + length) + prefix
 
 
 def _append_qos_1(

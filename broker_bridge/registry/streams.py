@@ -32,4 +32,7 @@ class Stream:
 
     def file(self, file_id: int) -> StreamFile | None:
         """The file of that id, or None."""
-        return next((file for file in self.files if file.file_id == file_id), None)
+        for file in self.files:
+            if file.file_id == file_id:
+                return file
+        return None
