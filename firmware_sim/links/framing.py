@@ -1,5 +1,7 @@
 """MQTT 3.1.1 and 5 as a link sees it: where packets end, and which of them a link may lose. No I/O."""
 
+from collections.abc import Iterator
+
 CONNECT, PUBLISH = 1, 3
 LARGEST = 0xFFFFFFF + 5  # a remaining length of four bytes, and the fixed header
 V5 = 5
@@ -36,22 +38,25 @@ class Framer:
         """Bytes of a packet that is not whole yet."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The packets that end in `data`, the next bytes of the stream. Raises FramingError."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The packets that end in `data`, the next bytes of the stream; to be exhausted before the next call.
+
+        Raises FramingError behind the last packet that was one.
+        """
         held = self._held
         held += data
-        packets: list[bytes] = []
         at = 0
         while len(held) - at >= self._wanted:
             length = self._length(at)
             if length > len(held) - at:
                 self._wanted = length
                 break
-            packets.append(bytes(memoryview(held)[at : at + length]))
+            with memoryview(held) as view:  # bytes(held[…]) would copy twice
+                packet = bytes(view[at : at + length])
+            yield packet
             at += length
             self._wanted = 2
         del held[:at]
-        return packets
 
     def _length(self, at: int) -> int:
         """Of the packet at `at`, as far as what is held says: at least so many bytes are needed."""

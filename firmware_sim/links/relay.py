@@ -31,8 +31,10 @@ LARGEST_PACKET = 1 << 20
 """Bytes: several times what a block of 128 KiB takes in JSON."""
 CONNECTIONS = 10_000
 """Relayed at once; one more is closed as soon as it is made."""
-SOCKET_BUFFER = 64 * 1024
-"""Bytes for the kernel to receive ahead of us: its own default, megabytes, is minutes of a slow link."""
+SOCKET_BUFFER = 16 * 1024
+SEGMENT = 1460
+"""Bytes: what the kernel may receive ahead of us, and a segment as on Ethernet. From the segments of 64 KiB
+that loopback has, the sender's kernel gathers that it should buffer megabytes: minutes of a slow link."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ class Relay:
         """Listens. OSError where the port is taken."""
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         self._listener = socket.create_server(self._address, family=family, backlog=1024)
-        self._listener.setblocking(False)
+        _prepare(self._listener)  # what is accepted takes after it
         self.port: int = self._listener.getsockname()[1]
         self._accepting = asyncio.create_task(self._accept())
         return self
@@ -196,7 +198,7 @@ async def _connect(host: str, port: int) -> socket.socket:
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         found = socket.socket(family, kind, protocol)
         try:
-            found.setblocking(False)
+            _prepare(found)
             await loop.sock_connect(found, address)
         except BaseException as error:
             found.close()
@@ -206,6 +208,14 @@ async def _connect(host: str, port: int) -> socket.socket:
         else:
             return found
     raise failure
+
+
+def _prepare(before: socket.socket) -> None:
+    """Sets what has to be set before a connection is made."""
+    before.setblocking(False)
+    before.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    before.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+    before.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
 
 
 class _Connection:
@@ -222,9 +232,6 @@ class _Connection:
             Line(broker, device, link.down, queue, largest, self._droppable),
         )
         self._running: set[asyncio.Task[bool]] = set()
-        for end in self._ends:
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
 
     async def run(self) -> None:
         """Until one of the two has closed and what it sent before has arrived. Raises FramingError."""

@@ -46,7 +46,7 @@ class TestFramer:
         framer = Framer(4096)
         seen = []
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-            seen += framer.feed(stream[start:end])
+            seen += list(framer.feed(stream[start:end]))
         assert seen == packets
         assert framer.held == 0
 
@@ -56,9 +56,9 @@ class TestFramer:
         for size in sizes:
             whole = packet(0x30, bytes(size))
             for byte in whole[:-1]:
-                assert framer.feed(bytes([byte])) == []
+                assert list(framer.feed(bytes([byte]))) == []
             assert framer.held == len(whole) - 1
-            assert framer.feed(whole[-1:]) == [whole]
+            assert list(framer.feed(whole[-1:])) == [whole]
 
     def test_a_length_of_four_bytes(self) -> None:
         whole = packet(0x30, bytes(2_097_152))
@@ -72,10 +72,10 @@ class TestFramer:
         assert seen == [whole]
 
     def test_the_longest_passes_and_one_byte_more_does_not(self) -> None:
-        assert Framer(1002).feed(packet(0x30, bytes(998))[:3]) == []
-        assert len(Framer(1001).feed(packet(0x30, bytes(998)))) == 1
+        assert list(Framer(1002).feed(packet(0x30, bytes(998))[:3])) == []
+        assert len(list(Framer(1001).feed(packet(0x30, bytes(998))))) == 1
         with pytest.raises(FramingError, match="a packet of type 3 is 1002 bytes long, over 1001"):
-            Framer(1001).feed(packet(0x30, bytes(999))[:3])  # known from its header, before it is kept
+            list(Framer(1001).feed(packet(0x30, bytes(999))[:3]))  # known from its header, before it is kept
 
     @pytest.mark.parametrize(
         ("stream", "told"),
@@ -86,13 +86,20 @@ class TestFramer:
     )
     def test_what_is_no_mqtt(self, stream: bytes, told: str) -> None:
         with pytest.raises(FramingError, match=told):
-            Framer(LARGEST).feed(stream)
+            list(Framer(LARGEST).feed(stream))
+
+    def test_what_was_before_an_error_comes(self) -> None:
+        good = packet(0x30, b"good")
+        packets = Framer(100).feed(good + good + b"\x00\x00")
+        assert [next(packets), next(packets)] == [good, good]
+        with pytest.raises(FramingError):
+            next(packets)
 
     @given(st.binary(max_size=200))
     def test_any_bytes_are_packets_or_an_error(self, stream: bytes) -> None:
         framer = Framer(64)
         try:
-            packets = framer.feed(stream)
+            packets = list(framer.feed(stream))
         except FramingError:
             return
         assert b"".join(packets) == stream[: len(stream) - framer.held]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.support.waiting import free_port, wait_until
 TOPIC = "$aws/things/t/streams/s/data/cbor"
 V311, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 END = b"end"
+CONNECT, PINGREQ = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04mast", b"\xc0\x00"
 SECONDS = 60
 
 
@@ -154,6 +155,20 @@ class TestChances:
         assert sorted(heard) == sent
         assert 15 < relay.counts().up.reordered < 70
 
+    def test_who_overtakes_does_not_wait_for_the_overtaken(
+        self, broker: MosquittoServer, stack: ExitStack
+    ) -> None:
+        profile = LinkProfile(name="held", up=Way(reorder=1, reorder_by=60_000))
+        relay = relaying(stack, broker, profile)
+        listener = stack.enter_context(Connected(broker.port, subscribe=1))
+        sender = stack.enter_context(Connected(relay.port))
+        begun = time.monotonic()
+        sender.publish(b"held back")
+        wait_until(lambda: relay.counts().up.reordered == 1, what="the message in the relay")
+        sender.publish(END, qos=1)
+        assert listener.until_end() == []
+        assert time.monotonic() - begun < 50
+
 
 class TestTime:
     def test_nothing_comes_earlier_than_the_delay_of_both_ways(
@@ -168,8 +183,24 @@ class TestTime:
             assert device.next() == (TOPIC, b"there and back")
             assert time.monotonic() - begun >= 0.250
 
+    def test_what_a_broker_says_before_it_closes_arrives(
+        self, mosquitto: MosquittoFactory, stack: ExitStack
+    ) -> None:
+        relay = relaying(
+            stack, mosquitto("allow_anonymous false"), LinkProfile(name="far", down=Way(delay=1000))
+        )
+        device = stack.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=SECONDS))
+        device.sendall(CONNECT)
+        for _ in range(10):  # to a broker that has closed, so that this way is over before the other
+            time.sleep(0.02)
+            device.sendall(PINGREQ)
+        assert device.recv(4, socket.MSG_WAITALL) == b"\x20\x02\x00\x05"  # not authorized
+        with suppress(ConnectionResetError):  # as from any server that closes with something unread
+            assert device.recv(1) == b""
+
     def test_bytes_take_their_time(self, broker: MosquittoServer, stack: ExitStack) -> None:
-        profile = LinkProfile(name="thin", down=Way(rate=100_000))
+        # A queue of four messages: what is read on is read in the time of the link.
+        profile = LinkProfile(name="thin", down=Way(rate=100_000), queue=4096)
         relay = relaying(stack, broker, profile)
         device = stack.enter_context(Connected(relay.port, subscribe=0))
         sender = stack.enter_context(Connected(broker.port))
@@ -217,6 +248,15 @@ class TestCuts:
         wait_until(lambda: relay.counts().open == 0, what="the end of the connection")
         assert (relay.cut(), relay.counts().cuts) == (0, 1)
 
+    def test_they_are_resets(self, broker: MosquittoServer, stack: ExitStack) -> None:
+        relay = relaying(stack, broker, find("perfect"))
+        device = stack.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=SECONDS))
+        device.sendall(CONNECT)
+        assert device.recv(4, socket.MSG_WAITALL) == b"\x20\x02\x00\x00"
+        relay.cut()
+        with pytest.raises(ConnectionResetError):
+            device.recv(1)
+
     def test_by_the_profile(self, broker: MosquittoServer, stack: ExitStack) -> None:
         profile = LinkProfile(name="brief", disconnect_every=0.5)
         relay = relaying(stack, broker, profile, seed=1)
@@ -235,9 +275,6 @@ class TestCuts:
         device.lost.get(timeout=SECONDS)
         device.client.loop_stop()
         assert (relay.counts().connections, relay.counts().open, relay.counts().cuts) == (1, 0, 0)
-
-
-CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04mast"
 
 
 class TestBounds:
