@@ -96,7 +96,8 @@ class Flash:
 
     def protect(self, start: int, end: int) -> None:
         """Until the next `power_on`, bytes from `start` up to `end` can only be read."""
-        self._protected.append((start, end))
+        if start < end:
+            self._protected.append((start, end))
 
     def cut_at(self, operation: int, torn: str = "none", seed: int = 0) -> None:
         """The power goes in the `operation`-th operation from now on, from 1; `torn` is one of TORN."""
@@ -153,18 +154,16 @@ class Flash:
         if torn == "whole":
             self._store(start, b"\xff" * size, firm=True)
         elif torn == "prefix":
-            done = rng.randrange(size + 1)
             # Many chips program a sector to zeros before they erase it, so what is not yet ones may be less.
-            left = bytes(self._data[start:end]) if rng.randrange(2) else bytes(size)
-            if rng.randrange(2):
-                left = b"\xff" * done + left[done:]
-            else:
-                left = left[:done] + b"\xff" * (size - done)
-            self._store(start, left, firm=True)
+            rest = bytes(self._data[start:end]) if rng.randrange(2) else bytes(size)
+            self._store(start, _one_end(rest, b"\xff" * size, rng), firm=True)
         elif torn == "bits":
             self._store(start, rng.randbytes(size), firm=True)
         else:
-            self._store(start, b"\xff" * size, _some_bits(size, rng))
+            reached = _one_end(bytes(size), b"\xff" * size, rng) if rng.randrange(2) else b"\xff" * size
+            left = bytes(a | b for a, b in zip(self._data[start:end], reached, strict=True))
+            weak = bytes(a & b for a, b in zip(_some_bits(size, rng), reached, strict=True))
+            self._store(start, left, weak, firm=True)
 
     def _weak_in(self, at: int, length: int) -> bytearray | None:
         # The weak bits there, or None where there are none.
@@ -195,6 +194,12 @@ class Flash:
             for low, high in self._protected:
                 if start < high and low < end:
                     raise FlashError(f"bytes {start} to {end} touch {low} to {high}, which are protected")
+
+
+def _one_end(old: bytes, new: bytes, rng: random.Random) -> bytes:
+    # `new` from the start up to a place in it, or from there to the end; the rest is old.
+    place = rng.randrange(len(new) + 1)
+    return new[:place] + old[place:] if rng.randrange(2) else old[:place] + new[place:]
 
 
 def _some_bits(size: int, rng: random.Random) -> bytes:

@@ -1,7 +1,10 @@
 """A download in flash survives a power cut in any operation, and claims only what is there."""
 
+import os
 import random
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +13,15 @@ from hypothesis import strategies as st
 from chunker.bitmap import flip
 from chunker.bitmap import test as is_set
 from chunker.blocks import block_count, block_length
+from device_client.block_sink import BlockDeviceSink
+from device_client.errors import SinkError
 from device_client.flash_sinks import BlockPartition, PartitionSink
 from device_client.sinks import Record
 from firmware_sim.flash import TORN, Flash, PowerCut
+from tests.support.device_set import ROOT, compile_to, modules
+from tests.support.required import lacking
+
+MICROPYTHON = ROOT / ".tools" / "micropython"
 
 SECTOR = 1024
 
@@ -196,3 +205,190 @@ def test_a_second_cut_while_the_first_is_mended(write_size: int) -> None:
             device.flash.power_on()
             device.go_on(random.Random(3))
             device.check_done()
+
+
+class TestPartitionSink:
+    def test_pieces_of_a_block_share_no_marks(self) -> None:
+        """Blocks longer than a sector, shorter, and across: that of block i in sector s is number i + s."""
+        for block_size in (256, 1000, 1024, 5000):
+            numbers = [
+                index + sector
+                for index in range(9)
+                for sector in range(index * block_size // SECTOR, -(-(index + 1) * block_size // SECTOR))
+            ]
+            assert numbers == sorted(set(numbers))
+
+    def test_sectors_are_erased_once_and_only_those_of_the_file(self) -> None:
+        device = Device(5000, 512)
+        device.go_on(random.Random(1))
+        assert device.flash.wear[:16] == [1] * 5 + [0] * 11
+
+    def test_what_is_found_costs_no_wear_until_something_comes(self) -> None:
+        device = Device(5000, 512)
+        assert cut_in(device, 30, "bits", 1)
+        device.flash.power_on()
+        before = device.flash.operations
+        for _ in range(3):
+            assert device.sink().load() == device.sink().load()
+        assert device.flash.operations == before
+
+    def test_a_finished_file_is_found_until_it_is_discarded(self) -> None:
+        device = Device(5000, 512)
+        device.go_on(random.Random(1))
+        device.check_done()
+        sink = device.sink()
+        assert sink.load() == device.record(b"\xff\x03")
+        sink.discard()
+        assert sink.load() is None
+        assert device.sink().load() is None
+
+    def test_an_empty_file(self) -> None:
+        device = Device(0, 512)
+        sink = device.sink()
+        sink.start(0)
+        sink.save(device.record(b""))
+        sink.finish()
+        assert device.sink().load() == device.record(b"")
+
+    def test_blocks_written_before_the_first_save_are_held_by_it(self) -> None:
+        device = Device(2000, 512)
+        sink = device.sink()
+        sink.start(2000)
+        for index in (3, 1):
+            sink.write(index * 512, device.block(index))
+        assert device.sink().load() is None
+        sink.save(device.record(b"\x0a"))
+        sink.write(0, device.block(0))
+        assert device.claimed() == device.record(b"\x0b")
+
+    def test_what_does_not_fit_is_said_before_a_byte_is_written(self) -> None:
+        device = Device(16 * SECTOR + 1, 512)
+        with pytest.raises(SinkError, match="16385 bytes do not fit the partition of 16384"):
+            device.sink().start(device.size)
+        small = Flash(8 * SECTOR, SECTOR, 128)
+        with pytest.raises(SinkError, match="a journal of 1024 bytes has no two sectors"):
+            PartitionSink(small.partition(0, SECTOR), small.partition(SECTOR, SECTOR))
+        ecc = Device(16 * SECTOR, 256, 32)
+        sink = ecc.sink()
+        sink.start(ecc.size)
+        with pytest.raises(SinkError, match=r"halves of 3072 bytes .* in blocks of 256: \d+ bytes"):
+            sink.save(ecc.record(bytes(8)))
+        with pytest.raises(SinkError, match="block size 1001 is no multiple of the 32 bytes"):
+            sink.save(("fw", 3, 7, 2002, 1001, b"\0"))
+        assert ecc.flash.operations == 2
+
+    def test_one_file_at_a_time(self) -> None:
+        device = Device(2000, 512)
+        device.go_on(random.Random(1))
+        sink = device.sink()
+        sink.load()
+        with pytest.raises(SinkError, match=r"the sink is taken by .*fw.*start anew"):
+            sink.save(("other", 3, 7, 2000, 512, b"\0"))
+
+    @pytest.mark.parametrize("place", range(0, 60, 7))
+    def test_a_record_that_rots_is_no_record(self, place: int) -> None:
+        device = Device(2000, 512)
+        device.go_on(random.Random(1))
+        for half in (16, 19):
+            head = device.flash.read(half * SECTOR + 32, 100)
+            if head != b"\xff" * 100:
+                place = next(at for at in range(place, 100) if head[at])
+                device.flash.program(half * SECTOR + 32 + place, bytes([head[place] & head[place] - 1]))
+        assert device.sink().load() is None
+
+    def test_a_journal_of_a_firmware_with_another_layout(self) -> None:
+        device = Device(16 * SECTOR, 256)
+        device.go_on(random.Random(1))
+        journal = device.flash.partition(16 * SECTOR, 6 * SECTOR)
+        assert PartitionSink(device.flash.partition(0, 15 * SECTOR), journal).load() is None
+        assert PartitionSink(device.flash.partition(0, 16 * SECTOR), journal).load() is not None
+
+
+class TestBlockDeviceSink:
+    def sink(self) -> BlockDeviceSink:
+        return BlockDeviceSink(self.flash.partition(0, 20 * SECTOR), 1)
+
+    def device(self, size: int, block_size: int) -> Device:
+        device = Device(size, block_size)
+        self.flash = device.flash
+        return device
+
+    @settings(max_examples=60)
+    @given(
+        st.integers(1, 18 * SECTOR), st.sampled_from((1024, 2048, 5120)), st.integers(0, 2**32), st.booleans()
+    )
+    def test_power_cuts_at_random(self, size: int, block_size: int, seed: int, publish: bool) -> None:
+        rng = random.Random(seed)
+        device = self.device(size, block_size)
+        saved = bytes(len(device.came))
+        for life in range(12):
+            self.flash.power_on()
+            if life < 11:
+                self.flash.cut_at(rng.randrange(1, 40), rng.choice(TORN), rng.getrandbits(32))
+            if life == 5 and publish:
+                device.publish()
+                saved = bytes(len(device.came))
+            try:
+                sink = self.sink()
+                record = sink.load()
+                if record is None or record[:5] != device.record(b"")[:5]:
+                    assert not any(saved)
+                    sink.start(size)
+                    record = device.record(saved)
+                held = int.from_bytes(record[5], "little")
+                assert int.from_bytes(saved, "little") & ~held == 0  # what was saved is never lost
+                for index in range(device.count):
+                    if held >> index & 1:
+                        length = len(device.block(index))
+                        assert sink.read(index * block_size, length) == device.block(index)
+                order = [index for index in range(device.count) if not held >> index & 1]
+                rng.shuffle(order)
+                for index in order:
+                    sink.write(index * block_size, device.block(index))
+                    held |= 1 << index
+                    if rng.randrange(2):
+                        sink.save(device.record(held.to_bytes(len(saved), "little")))
+                        saved = held.to_bytes(len(saved), "little")
+                sink.finish()
+                assert sink.read(0, size) == device.content
+                sink.close()
+            except PowerCut:
+                continue
+
+    def test_what_does_not_fit(self) -> None:
+        device = self.device(18 * SECTOR, 1024)
+        sink = self.sink()
+        with pytest.raises(SinkError, match="18433 bytes do not fit the device's 18432"):
+            sink.start(18 * SECTOR + 1)
+        with pytest.raises(SinkError, match="a block at 1000 bytes: block sizes must be multiples of 1024"):
+            sink.write(1000, device.block(0))
+        with pytest.raises(SinkError, match="block size 1000 is no multiple of the device's 1024"):
+            sink.save(("fw", 0, 1, 1000, 1000, b"\0"))
+        with pytest.raises(SinkError, match="does not fit 1008; more record_blocks"):
+            sink.save(("fw", 0, 1, 2**23, 1024, bytes(1024)))
+        with pytest.raises(SinkError, match="0 blocks are left beside two records of 10"):
+            BlockDeviceSink(device.flash.partition(0, 20 * SECTOR), 10)
+        assert device.flash.operations == 0
+
+
+@pytest.mark.micropython
+def test_both_on_micropython(tmp_path: Path) -> None:
+    if not os.access(MICROPYTHON, os.X_OK):
+        lacking("micropython", "no MicroPython in .tools: tests/micropython/install.sh puts it there")
+    rim = [Path(f"device_client/{name}.py") for name in ("resume", "flash_sinks", "block_sink")]
+    compile_to(tmp_path, [*modules(), *rim])
+    script = str(Path(__file__).with_name("flash_on_micropython.py"))
+    done = subprocess.run(
+        [MICROPYTHON, "-X", "heapsize=256k", script],
+        cwd=tmp_path,
+        env={"MICROPYPATH": f"{tmp_path}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in done.stdout.splitlines():
+        written, read, took = line.split()
+        assert read == written
+        assert int(took) < 2048
+    assert len(done.stdout.splitlines()) == 2

@@ -193,6 +193,19 @@ class TestLog:
             log.append(Event.CONFIRMED, self.DIGEST, 1)
             assert {log.status(self.DIGEST).state for _ in range(8)} == {State.CONFIRMED}
 
+    def test_what_an_erase_left_is_not_built_upon(self) -> None:
+        """Bits that are neither 0 nor 1, after a record that is whole."""
+        for seed in range(400):
+            log = self.log()
+            log.append(Event.REQUESTED, self.DIGEST, 1)
+            self.flash.cut_at(2, "weak", seed)
+            with pytest.raises(PowerCut):
+                log.request(self.DIGEST, 1)
+            self.flash.power_on()
+            if log.status(self.DIGEST).state is State.REQUESTED:
+                log.append(Event.CONFIRMED, self.DIGEST, 1)
+                assert {log.status(self.DIGEST).state for _ in range(8)} == {State.CONFIRMED}
+
 
 def test_test_confirm_and_the_new_one_stays(device: Device) -> None:
     device.update(image(6))
