@@ -8,6 +8,7 @@ from firmware_sim.serial_line import LineError, SerialLine
 
 BURST_BYTES = 60
 TRIES = 3
+ENTER_TRIES, ENTER_SECONDS = 8, 1.0
 SECONDS = 10.0
 """For the board to answer one program."""
 
@@ -28,12 +29,13 @@ class RawPrompt:
 
     def enter(self) -> None:
         """Interrupts what runs and brings the raw prompt about, whatever was there before. LineError."""
-        for attempt in range(TRIES):
-            self._line.write(b"\r\x03\x03\x02\r\x01" if attempt else b"\r\x03\x03\x01")
+        for attempt in range(ENTER_TRIES):
+            self._line.write(b"\r\x03\x03")
+            self._line.write(b"\x01")
             try:
-                self._line.read_until(b"raw REPL; CTRL-B to exit\r\n>", SECONDS)
+                self._line.read_until(b"raw REPL; CTRL-B to exit\r\n>", ENTER_SECONDS)
             except LineError:
-                if attempt == TRIES - 1:
+                if attempt == ENTER_TRIES - 1:
                     raise
             else:
                 return
