@@ -35,10 +35,12 @@ _HEAD = ">II"  # generation, length of the record
 
 
 class BlockPartition:
-    """A block device with the extended interface (`esp32.Partition`, `rp2.Flash`) as a Partition."""
+    """A block device with the extended interface as a Partition: `esp32.Partition` as it is, `rp2.Flash` with
+    `page_size` 256, since it takes whole pages only. What a page holds already is programmed over itself."""
 
-    def __init__(self, device: "BlockDevice", write_size: int = 1) -> None:
+    def __init__(self, device: "BlockDevice", write_size: int = 1, page_size: int = 0) -> None:
         self._device = device
+        self._page = bytearray(page_size)
         self.sector_size = device.ioctl(5, 0) or 0
         self.size = self.sector_size * (device.ioctl(4, 0) or 0)
         self.write_size = write_size
@@ -47,6 +49,18 @@ class BlockPartition:
         self._device.readblocks(offset // self.sector_size, buffer, offset % self.sector_size)
 
     def program(self, offset: int, data: "bytes | bytearray | memoryview") -> None:
+        size, done = len(self._page), 0
+        while size and done < len(data):
+            start = (offset + done) % size
+            count = min(len(data) - done, size - start)
+            self.read_into(offset + done - start, self._page)
+            self._page[start : start + count] = data[done : done + count]
+            self._write(offset + done - start, self._page)
+            done += count
+        if not size:
+            self._write(offset, data)
+
+    def _write(self, offset: int, data: "bytes | bytearray | memoryview") -> None:
         self._device.writeblocks(offset // self.sector_size, data, offset % self.sector_size)
 
     def erase(self, offset: int) -> None:

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,35 @@ from chunker.bitmap import flip
 from chunker.bitmap import test as is_set
 from chunker.blocks import block_count, block_length
 from device_client.block_sink import BlockDeviceSink
+from device_client.clock import now
+from device_client.download import Download
 from device_client.errors import SinkError
+from device_client.fetch import Fetch
 from device_client.flash_sinks import BlockPartition, PartitionSink
 from device_client.sinks import Record
-from firmware_sim.flash import TORN, Flash, PowerCut
+from firmware_sim.flash import TORN, Flash, Partition, PowerCut
+from firmware_sim.update import FILE_ID, STREAM, THING, MemoryService
 from tests.support.device_set import ROOT, compile_to, modules
 from tests.support.required import lacking
 
 MICROPYTHON = ROOT / ".tools" / "micropython"
 
 SECTOR = 1024
+
+
+class WholePages:
+    """A block device that programs whole pages only; any bytes where `page_size` is 0."""
+
+    def __init__(self, partition: Partition, page_size: int) -> None:
+        self.readblocks, self.ioctl = partition.readblocks, partition.ioctl
+        self._partition, self._page_size = partition, page_size
+
+    def writeblocks(
+        self, block: int, data: bytes | bytearray | memoryview, offset: int | None = None
+    ) -> None:
+        assert offset is not None
+        assert not self._page_size or offset % self._page_size == len(data) % self._page_size == 0
+        self._partition.writeblocks(block, data, offset)
 
 
 @dataclass
@@ -33,7 +53,7 @@ class Device:
     size: int
     block_size: int
     write_size: int = 1
-    adapted: bool = False
+    adapted: int | None = None  # the page size of a BlockPartition, if there is one
     version: int = 7
 
     def __post_init__(self) -> None:
@@ -57,11 +77,12 @@ class Device:
             self.flash.partition(0, 16 * SECTOR),
             self.flash.partition(16 * SECTOR, 6 * SECTOR),
         )
-        if self.adapted:
-            return PartitionSink(
-                BlockPartition(partition, self.write_size), BlockPartition(journal, self.write_size)
-            )
-        return PartitionSink(partition, journal)
+        if self.adapted is None:
+            return PartitionSink(partition, journal)
+        return PartitionSink(
+            BlockPartition(WholePages(partition, self.adapted), self.write_size, self.adapted),
+            BlockPartition(WholePages(journal, self.adapted), self.write_size, self.adapted),
+        )
 
     def record(self, held: bytes) -> Record:
         return "fw", 3, self.version, self.size, self.block_size, held
@@ -136,7 +157,7 @@ DEVICES = st.builds(
     Device,
     size=st.integers(1, 16 * SECTOR),
     block_size=st.sampled_from((256, 320, 1000, 1024, 1504, 3072, 5000)),
-    adapted=st.booleans(),
+    adapted=st.sampled_from((None, 0, 128)),
 ) | st.builds(
     Device,
     size=st.integers(1, 16 * SECTOR),
@@ -205,6 +226,45 @@ def test_a_second_cut_while_the_first_is_mended(write_size: int) -> None:
             device.flash.power_on()
             device.go_on(random.Random(3))
             device.check_done()
+
+
+def fetched(device: Device, token: str) -> int:
+    """Downloads as a device does, and says how many bytes were there before."""
+    service = MemoryService(device.content)
+    answers: list[tuple[str, bytes]] = []
+
+    def machine(record: Record | None) -> Download:
+        return Download(THING, STREAM, FILE_ID, token, now(), block_size=512, resume=record)
+
+    def send(name: str, payload: bytes) -> None:
+        answers.extend(service.answers(name.split("/")[5], payload))
+
+    fetch = Fetch(machine, device.sink(), sha256(device.content).digest(), save_bytes=1)
+    fetch.send = send
+    fetch.session(True)
+    while not fetch.finished():
+        fetch.turn()
+        for _ in range(min(3, len(answers))):
+            fetch.message(*answers.pop(0))
+    fetch.close()
+    return fetch.resumed
+
+
+@pytest.mark.parametrize("torn", ["none", "weak"])
+def test_fetch_takes_up_what_is_in_flash(torn: str) -> None:
+    """`device_client.fetch` over the sink, with the power cut again and again."""
+    device = Device(9000, 512)
+    for life in range(20):
+        device.flash.power_on()
+        device.flash.cut_at(50, torn, life)
+        try:
+            resumed = fetched(device, f"life-{life}")
+        except PowerCut:
+            continue
+        break
+    assert life > 1
+    assert resumed >= 4096
+    assert device.sink().read(0, device.size) == device.content
 
 
 class TestPartitionSink:
