@@ -1,24 +1,21 @@
-"""MQTT over a socket, in the caller's thread: one `Session` and its connection. Runs on MicroPython.
+"""MQTT over a socket, in the caller's thread. Runs on MicroPython.
 
 Brokers that leave Nagle's algorithm on stall a reply of several messages by 44 ms each time the device
 delays an ACK. TCP_QUICKACK, which the kernel forgets, is therefore set again before every read (Linux).
 """
 
 import errno
-import os
 import select
 import socket
 
 from device_client.clock import now
-from device_client.mqtt import BrokerUnreachable, Session, SubscriptionRefused
+from device_client.mqtt import BrokerUnreachable, SubscriptionRefused
+from device_client.transport import Transport
 
 TYPE_CHECKING = False  # MicroPython has no `typing` to import it from
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from ssl import SSLContext
     from typing import Any
-
-FIRST_BACKOFF, LONGEST_BACKOFF = 250, 8000  # milliseconds from a lost connection to the next one
 
 _TCP, _NODELAY = getattr(socket, "IPPROTO_TCP", 6), getattr(socket, "TCP_NODELAY", 1)
 _QUICKACK = getattr(socket, "TCP_QUICKACK", 0)
@@ -26,44 +23,20 @@ _QUICKACK = getattr(socket, "TCP_QUICKACK", 0)
 _WOULD_WAIT = (errno.EAGAIN, 2, 3)
 
 
-class SocketTransport:
-    """Keeps the session up: makes it anew, with back-off and jitter, when it is lost.
-
-    `on_message(topic, payload)`, the payload valid until it returns, and `on_session(up)` are called from
-    `open` and `wait`. `tls`: for TLS. The session's keepalive also bounds what connecting and sending take.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        host: str,
-        port: int,
-        on_message: "Callable[[str, memoryview], object]",
-        on_session: "Callable[[bool], object]",
-        tls: "SSLContext | None" = None,
-    ) -> None:
-        self._session, self._host, self._port, self._tls = session, host, port, tls
-        self._on_message, self._on_session = on_message, on_session
-        self._sock: Any = None
-        self._up = False  # as `on_session` was told
-        self._why = ""  # the last connection ended
-        self._backoff, self._retry_at = FIRST_BACKOFF, 0
+class SocketTransport(Transport):
+    """A Transport for a device that does one thing at a time."""
 
     def open(self) -> None:
         """Returns when the session stands. BrokerUnreachable, SubscriptionRefused."""
         self._connect()
         while not self._up:
             self.wait(1000)
-            if self._sock is None:
+            if self._link is None:
                 raise BrokerUnreachable(self._why)
-
-    def send(self, topic: str, payload: "bytes | bytearray") -> None:
-        """Sends at QoS 0, in the next `wait` at the latest; drops it while there is no session."""
-        self._session.publish(topic, payload)
 
     def wait(self, milliseconds: int) -> None:
         """Until something came, at most so long. SubscriptionRefused; anything else is tried again."""
-        if self._sock is None:
+        if self._link is None:
             pause = self._retry_at - now()
             if pause > 0:
                 select.poll().poll(min(milliseconds, pause))
@@ -88,36 +61,22 @@ class SocketTransport:
 
     def close(self) -> None:
         """Ends the session in good order where there is one."""
-        if self._sock is not None:
+        if self._link is not None:
             try:
                 _at_once(self._write, b"\xe0\x00")
             except BrokerUnreachable:
                 pass
-            self._sock.close()
-            self._sock = None
-        if self._up:
-            self._up = False
-            self._on_session(False)
+        self._down()
 
     def _read(self) -> bool:
         # One read, and every message that is whole with it; False where nothing was there.
-        session = self._session
         if _QUICKACK:
-            self._sock.setsockopt(_TCP, _QUICKACK, 1)
-        count = _at_once(self._receive, session.room())
+            self._link.setsockopt(_TCP, _QUICKACK, 1)
+        count = _at_once(self._receive, self._session.room())
         if count is None:
             return False
-        if not count:
-            raise BrokerUnreachable("the broker closed the connection")
-        session.filled(count, now())
-        while True:
-            message = session.message()
-            if session.up and not self._up:
-                self._up, self._backoff = True, FIRST_BACKOFF
-                self._on_session(True)
-            if message is None:
-                return True
-            self._on_message(message[0], message[1])
+        self._came(count)
+        return True
 
     def _flush(self) -> None:
         # All that a read made us say in one go: each write wakes the broker.
@@ -125,9 +84,9 @@ class SocketTransport:
         while data:
             count = _at_once(self._write, data)
             if count is None:
-                self._poll.modify(self._sock, select.POLLOUT)
+                self._poll.modify(self._link, select.POLLOUT)
                 ready = self._poll.poll(self._session.keepalive * 1000)
-                self._poll.modify(self._sock, select.POLLIN)
+                self._poll.modify(self._link, select.POLLIN)
                 if not ready:
                     raise BrokerUnreachable("the broker takes nothing")
             else:
@@ -152,21 +111,14 @@ class SocketTransport:
                 sock.close()
                 error = why
                 continue
-            self._sock = sock
+            self._link = sock
             self._receive = getattr(sock, "recv_into", None) or sock.readinto
             self._write = getattr(sock, "send", None) or sock.write
             self._poll = select.poll()
             self._poll.register(sock, select.POLLIN)
             self._session.begin(now())
             return
-        self._lost(error)
-        raise BrokerUnreachable(f"cannot reach {self._host}:{self._port}: {error}")
-
-    def _lost(self, why: Exception) -> None:
-        self._why = str(why)
-        self.close()
-        self._retry_at = now() + self._backoff * (256 + os.urandom(1)[0]) // 512
-        self._backoff = min(LONGEST_BACKOFF, 2 * self._backoff)
+        raise self._unreachable(error)
 
 
 def _at_once(call: "Callable[[Any], int | None]", argument: "bytes | memoryview") -> "int | None":
