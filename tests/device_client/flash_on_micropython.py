@@ -54,6 +54,7 @@ for make in (
     lambda: BlockDeviceSink(device),
 ):
     for run in (0, 1):
+        sink = old = held = None  # what the last run left on the heap
         gc.collect()
         before = gc.mem_alloc()
         sink = make()

@@ -302,6 +302,14 @@ class TestPartitionSink:
         assert sink.load() is None
         assert device.sink().load() is None
 
+    @pytest.mark.parametrize("write_size", [1, 8])
+    def test_a_flash_that_was_never_erased(self, write_size: int) -> None:
+        device = Device(5000, 512, write_size)
+        device.flash.program(0, random.Random(1).randbytes(device.flash.size))
+        assert device.claimed() is None
+        device.go_on(random.Random(1))
+        device.check_done()
+
     def test_an_empty_file(self) -> None:
         device = Device(0, 512)
         sink = device.sink()
