@@ -103,9 +103,9 @@ class AsyncTransport(Transport):
             self._reader: Any = reader
             self._writer: Any = writer
             # MicroPython's streams do not close their sockets.
-            own = hasattr(self._writer, "s")
-            self._sock = self._writer.s if own else writer.get_extra_info("socket")
-            self._link = self._sock if own else writer
+            sock = getattr(writer, "s", None)
+            self._sock: Any = sock or writer.get_extra_info("socket")
+            self._link = sock or writer
             self._sock.setsockopt(_TCP, _NODELAY, 1)
         except (OSError, ValueError, asyncio.TimeoutError) as error:  # noqa: UP041
             raise self._unreachable(error) from None

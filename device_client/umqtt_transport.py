@@ -21,8 +21,8 @@ _MOST = 64  # messages read before the caller's clock is looked at
 
 
 class UmqttTransport:
-    """Stands in for a SocketTransport. `client`: not connected; ValueError where it has no keepalive. Its callback
-    is taken.
+    """Stands in for a SocketTransport. `client`: not connected; its callback is taken. ValueError where it has
+    no keepalive, without which it would not notice that the broker is gone.
 
     `on_message(topic, payload)` and `on_session(up)` are called from `open`, `wait` and `close`.
     """
@@ -35,7 +35,7 @@ class UmqttTransport:
         on_session: "Callable[[bool], object]",
     ) -> None:
         if not client.keepalive:
-            raise ValueError("keepalive 0: the client would not notice that the broker is gone")
+            raise ValueError("the MQTTClient's keepalive is 0")
         self._client, self._topics = client, topics
         self._on_message, self._on_session = on_message, on_session
         self._up = self._heard = False

@@ -91,3 +91,15 @@ def test_in_32_kib_on_a_32_bit_machine(site: Site, device: Path, tmp_path: Path)
     used, most, _, oversize = map(int, said.split())
     assert oversize == 0
     print(f"heap 32k, ROMFS: {used} bytes after imports, at most {most} in use")
+
+
+@pytest.mark.parametrize("which", ["async", "umqtt"])
+def test_through_another_transport(site: Site, device: Path, tmp_path: Path, which: str) -> None:
+    out = tmp_path / "fw.bin"
+    script = DEVICE.with_name("other_device.py")
+    compile_one(script.with_name("umqtt.py"), device / "umqtt.mpy", "umqtt")
+    host, port, stream, _, sha256, path = arguments(site, 4096, out)
+    size, turns = run(device, str(script), which, host, port, stream, sha256, path).split()
+    assert out.read_bytes() == CONTENT
+    assert int(size) == len(CONTENT)
+    assert (int(turns) > 10) == (which == "async")
