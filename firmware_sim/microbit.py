@@ -70,6 +70,8 @@ def board(firmware: Path = FIRMWARE) -> Iterator[SerialLine]:
         raise NoBoard(f"no {lacking}: packages qemu-system-arm and firmware-microbit-micropython bring them")
     command = [qemu, "-M", "microbit", "-device", f"loader,file={firmware}", "-nographic", "-monitor", "none"]
     command += ["-serial", "stdio"]
+    if setpriv := shutil.which("setpriv"):  # Linux: it ends with us, even where we are killed
+        command = [setpriv, "--pdeathsig", "KILL", *command]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603
         assert process.stdin
         assert process.stdout

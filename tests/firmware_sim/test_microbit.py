@@ -2,11 +2,15 @@
 
 import hashlib
 import random
+import shutil
+import subprocess
+import sys
 from binascii import crc_hqx
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cbor2
+import psutil
 import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
@@ -19,8 +23,10 @@ from firmware_sim.raw_prompt import PromptError, RawPrompt
 from firmware_sim.serial_line import LineError, SerialLine
 from tests.conftest import MosquittoFactory
 from tests.sluice.support import Service, sluice
+from tests.support.device_set import ROOT
 from tests.support.mosquitto import MosquittoServer
 from tests.support.required import lacking
+from tests.support.waiting import wait_until
 
 THING, STREAM = "mast-17", "fw"
 SPARE_HEAP = 4000
@@ -160,6 +166,21 @@ def test_silence_ends_it(mosquitto: MosquittoFactory) -> None:
 def test_without_firmware_there_is_no_board(tmp_path: Path) -> None:
     with pytest.raises(NoBoard, match="packages"), board(tmp_path / "firmware.hex"):
         pass
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ends children with their parent")
+def test_a_killed_simulator_leaves_no_board_behind() -> None:
+    script = (
+        "import psutil, sys\nfrom firmware_sim.microbit import board\n"
+        "with board():\n    print(psutil.Process().children()[0].pid, flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        qemu = psutil.Process(int(process.stdout.readline()))
+        assert "qemu" in qemu.name()
+        process.kill()
+    wait_until(lambda: not qemu.is_running() or qemu.status() == psutil.STATUS_ZOMBIE, what="the end of QEMU")
 
 
 class TestPrompt:
