@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _SEAL = b"sluice j"
 _SEALS = 2
-_HEAD = ">II"  # generation, length of the record
+_HEAD = ">IIII"  # generation, the partition's sector size, the journal's write size, length of the record
+_HEAD_BYTES = 16
 
 
 class BlockPartition:
@@ -76,7 +77,8 @@ class PartitionSink:
     and only the blocks that touch it are fetched again. Marks are bits cleared without an erase.
 
     What is found by `load` is written anew into the journal's other half before anything else is written,
-    since a mark that was cut short may read now so and now so. A half counts once it is sealed.
+    since a mark that was cut short may read now so and now so. A half counts once it is sealed. Nothing of it
+    may be encrypted: what is erased has to read as ones.
 
     Sectors are erased when their first byte comes. The record stays after `finish`, so that a cut between it
     and what the caller does next costs nothing: the next run finds every block held. Whoever else writes to
@@ -171,11 +173,10 @@ class PartitionSink:
 
     def discard(self) -> None:
         """Durably forgets what was there; the bytes themselves stay until sectors are erased for others."""
-        for half in (
-            self._half ^ 1,
-            self._half,
-        ):  # the older one first: it may know less than is in doubt by now
-            self._void(half * self._half_size)
+        self._void(
+            (self._half ^ 1) * self._half_size
+        )  # first: it may not know of a doubt that the other does
+        self._void(self._half * self._half_size)
         self._forget()
 
     def close(self) -> None:
@@ -216,14 +217,16 @@ class PartitionSink:
         if piece >= 0:
             flip(self._done, piece)
 
-    # --- the journal: each half is [seals][void][generation, length, record][begun][done][ready]
+    # --- the journal: each half is [seals][void][head, record][begun][done][ready]
 
     def _layout(self, head: "tuple[str, int, int, int, int]") -> None:
         # Of a file and its block size: how many marks there are, and where. Nothing is done.
         _, _, _, size, block_size = head
         sectors = self._sectors(size)
         pieces = block_count(size, block_size) + sectors
-        length = len(encode_record(*(head + (bytes((block_count(size, block_size) + 7) // 8),)))) + 8
+        length = (
+            len(encode_record(*(head + (bytes((block_count(size, block_size) + 7) // 8),)))) + _HEAD_BYTES
+        )
         marks = (_SEALS + 1) * self._unit + (length + self._unit - 1) // self._unit * self._unit
         need = marks + 2 * self._room(pieces) + self._room(sectors)
         if need > self._half_size:
@@ -293,8 +296,12 @@ class PartitionSink:
         if not sealed or not self._blank(at + _SEALS * self._unit):
             return None
         at += (_SEALS + 1) * self._unit
-        generation, length = struct.unpack(_HEAD, self._at(at, 8))
-        record = decode_record(self._at(at + 8, length)) if length < self._half_size else None
+        generation, sector_size, write_size, length = struct.unpack(_HEAD, self._at(at, _HEAD_BYTES))
+        if (sector_size, write_size) != (self._partition.sector_size, self._journal.write_size):
+            return None  # its marks are not about these pieces, or do not stand where ours would
+        if length > self._half_size - (_SEALS + 1) * self._unit - _HEAD_BYTES:
+            return None
+        record = decode_record(self._at(at + _HEAD_BYTES, length))
         return (generation, record) if record else None
 
     def _read_marks(self) -> bytes:
@@ -337,9 +344,9 @@ class PartitionSink:
         count = block_count(self._head[3], self._head[4])
         record = encode_record(*(self._head + (bytes((count + 7) // 8),)))
         self._generation += 1
-        self._program(
-            at + (_SEALS + 1) * self._unit, struct.pack(_HEAD, self._generation, len(record)) + record
-        )
+        sizes = (self._partition.sector_size, self._journal.write_size, len(record))
+        head = struct.pack(_HEAD, self._generation, *sizes)
+        self._program(at + (_SEALS + 1) * self._unit, head + record)
         self._seal(0)
         self._written_anew = True
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import struct
 import subprocess
 from dataclasses import dataclass
 from hashlib import sha256
@@ -358,10 +359,17 @@ class TestPartitionSink:
         device = Device(2000, 512)
         device.go_on(random.Random(1))
         for half in (16, 19):
-            head = device.flash.read(half * SECTOR + 32, 100)
+            head = device.flash.read(half * SECTOR + 28, 100)
             if head != b"\xff" * 100:
                 place = next(at for at in range(place, 100) if head[at])
-                device.flash.program(half * SECTOR + 32 + place, bytes([head[place] & head[place] - 1]))
+                device.flash.program(half * SECTOR + 28 + place, bytes([head[place] & head[place] - 1]))
+        assert device.sink().load() is None
+
+    def test_a_sealed_half_that_says_to_be_longer_than_it_is(self) -> None:
+        device = Device(2000, 512)
+        for half in (16, 19):
+            head = b"sluice j" * 2 + b"\xff" * 8 + struct.pack(">IIII", 1, SECTOR, 1, 3 * SECTOR - 10)
+            device.flash.program(half * SECTOR, head)
         assert device.sink().load() is None
 
     def test_a_journal_of_a_firmware_with_another_layout(self) -> None:
@@ -369,6 +377,8 @@ class TestPartitionSink:
         device.go_on(random.Random(1))
         journal = device.flash.partition(16 * SECTOR, 6 * SECTOR)
         assert PartitionSink(device.flash.partition(0, 15 * SECTOR), journal).load() is None
+        finer = Flash(16 * SECTOR, SECTOR // 2, 128).partition(0, 16 * SECTOR)
+        assert PartitionSink(finer, journal).load() is None
         assert PartitionSink(device.flash.partition(0, 16 * SECTOR), journal).load() is not None
 
 
