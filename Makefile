@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 MADE_OF := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check bench mpy lock clean
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: .venv/.installed-check ## Lints, formatting, types, and the device set co
 
 bench: .venv/.installed-test ## Runs the benchmarks and draws docs/benchmarks.svg: ARGS=… for them
 	@$(BIN)/python -m benchmarks --plot docs/benchmarks.svg $(ARGS)
+
+mpy: .venv/.installed-test ## Compiles the device library for MicroPython 1.25 into dist/mpy: URL=… where mip will find it
+	@$(BIN)/python -m tests.support.device_set dist/mpy $(URL)
 
 lock: ## Renews constraints.txt with the newest versions that pyproject.toml allows
 	rm -rf .tools/lock

@@ -21,8 +21,8 @@ _MOST = 64  # messages read before the caller's clock is looked at
 
 
 class UmqttTransport:
-    """Stands in for a SocketTransport. `client`: not connected; its callback is taken. ValueError where it has
-    no keepalive, without which it would not notice that the broker is gone.
+    """Stands in for a SocketTransport. `client`: not connected; its callback is taken. ValueError where it
+    has no keepalive, without which it would not notice that the broker is gone.
 
     `on_message(topic, payload)` and `on_session(up)` are called from `open`, `wait` and `close`.
     """

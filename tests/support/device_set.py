@@ -2,9 +2,11 @@
 a device, as `[tool.sluice]` in pyproject.toml lists them.
 
 As a program: compiles each, into the folder that it is given or one that is thrown away, prints the sizes,
-and fails with mpy-cross's own words where one does not compile.
+and fails with mpy-cross's own words where one does not compile. With a URL too, the folder has a package.json
+for `mip install` from there.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -61,7 +63,13 @@ def compile_to(folder: Path, sources: Iterable[Path]) -> None:
         compile_one(ROOT / source, folder / source.with_suffix(".mpy"), name)
 
 
-def main(folder: Path) -> int:
+def package(url: str) -> str:
+    """package.json, with what it names at `url`: MicroPython 1.25's `mip` knows no relative addresses."""
+    found = json.loads((ROOT / "package.json").read_text())
+    return json.dumps({**found, "urls": [[target, f"{url}/{target}"] for target, _ in found["urls"]]})
+
+
+def main(folder: Path, url: str = "") -> int:
     """Compiles everything into `folder`."""
     for which in ("device_set", "device_rim"):
         try:
@@ -73,11 +81,15 @@ def main(folder: Path) -> int:
         for module, size in sizes.items():
             print(f"{module}: {size} bytes compiled")
         print(f"{which.replace('_', ' ')}: {len(sizes)} modules, {sum(sizes.values())} bytes compiled")
+    installed = [folder / target for target, _ in json.loads((ROOT / "package.json").read_text())["urls"]]
+    print(f"package.json: {len(installed)} files, {sum(one.stat().st_size for one in installed)} bytes")
+    if url:
+        (folder / "package.json").write_text(package(url))
     return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        raise SystemExit(main(Path(sys.argv[1])))
+        raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3]))
     with tempfile.TemporaryDirectory() as thrown_away:
         raise SystemExit(main(Path(thrown_away)))
