@@ -24,7 +24,7 @@ THING, STREAM, FILE_ID = "sim", "fw", 0
 
 
 class MemoryService:
-    """Answers requests for one file, in CBOR, with chunker's own codec. Raises Rejection instead of sending it:
+    """Answers requests for one file, in CBOR, with chunker's own codec. A Rejection is raised and not sent:
     in here nobody asks for what does not exist."""
 
     def __init__(self, file: bytes, version: int = 1) -> None:
