@@ -1,8 +1,6 @@
 """The simple door, over real Mosquittos: whole files, without stalls, in sessions of every kind."""
 
-import datetime
 import hashlib
-import ipaddress
 import random
 import socket
 import subprocess
@@ -12,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_client.client import (
     BrokerUnreachable,
@@ -24,7 +19,7 @@ from device_client.client import (
     download,
 )
 from tests.conftest import MosquittoFactory
-from tests.device_client.doing import CONTENT, SHA256, get
+from tests.device_client.doing import CONTENT, SHA256, certificate_for_loopback, get
 from tests.device_client.model import Message, Service
 from tests.device_client.responder import Responder
 from tests.support.mosquitto import MosquittoServer
@@ -210,7 +205,7 @@ class TestSession:
             thread.join(30)
 
     def test_tls(self, mosquitto: MosquittoFactory, tmp_path: Path) -> None:
-        certificate, key = self.certificate(tmp_path)
+        certificate, key = certificate_for_loopback(tmp_path)
         tls = [f"cafile {certificate}", f"certfile {certificate}", f"keyfile {key}"]
         broker = mosquitto(listener_lines=[*tls, "require_certificate true"])
         url = f"mqtts://127.0.0.1:{broker.port}"
@@ -224,28 +219,3 @@ class TestSession:
             download(url, thing="mast", stream="fw", out=sink, cafile=str(tmp_path / "none"))
         with pytest.raises(BrokerUnreachable):
             download(url, thing="mast", stream="fw", out=sink, cafile=certificate)
-
-    @staticmethod
-    def certificate(folder: Path) -> tuple[str, str]:
-        """A self-signed certificate for 127.0.0.1, and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
-        now = datetime.datetime.now(datetime.UTC)
-        made = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-            )
-            .add_extension(x509.BasicConstraints(True, None), True)
-            .sign(key, hashes.SHA256())
-        )
-        paths = folder / "certificate.pem", folder / "key.pem"
-        paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return str(paths[0]), str(paths[1])
