@@ -178,14 +178,17 @@ def _connection(
 
 def _verifier(public_key: bytes, signature: bytes) -> Callable[[bytes], bool]:
     """Whether a digest is what was signed. ValueError where it is no P-256 key."""
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
     load = load_pem_public_key if public_key.lstrip().startswith(b"-----") else load_der_public_key
-    key = load(public_key)
+    try:
+        key = load(public_key)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"public_key is not PEM or DER of a public key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("public_key is not an ECDSA key on P-256")
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_client.errors import SinkError
+from device_client.file_sink import PlainFileSink
 from device_client.sinks import FileSink, MemorySink, Record, Sink
 
 BLOCK = 256
@@ -23,9 +25,15 @@ def record(size: int, held: set[int]) -> Record:
     return "fw", 0, 1, size, BLOCK, bytes(bits)
 
 
+@pytest.fixture(params=[FileSink, PlainFileSink])
+def file_sink(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Sink]:
+    """Makes a sink of one kind or the other for fw.bin."""
+    return lambda: request.param(str(tmp_path / "fw.bin"))
+
+
 @pytest.fixture(params=["file", "memory"])
-def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
-    return FileSink(tmp_path / "fw.bin") if request.param == "file" else MemorySink()
+def sink(request: pytest.FixtureRequest, file_sink: Callable[[], Sink]) -> Sink:
+    return file_sink() if request.param == "file" else MemorySink()
 
 
 def test_what_is_written_is_read(sink: Sink) -> None:
@@ -39,10 +47,12 @@ def test_what_is_written_is_read(sink: Sink) -> None:
     sink.close()
 
 
-def test_a_file_gets_its_name_at_the_end_and_nothing_else_stays(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_at_the_end_and_nothing_else_stays(
+    file_sink: Callable[[], Sink], tmp_path: Path
+) -> None:
     path = tmp_path / "fw.bin"
     path.write_bytes(b"old")
-    sink = FileSink(path)
+    sink = file_sink()
     sink.start(3)
     sink.write(0, memoryview(b"new"))
     sink.save(record(3, {0}))
@@ -52,21 +62,21 @@ def test_a_file_gets_its_name_at_the_end_and_nothing_else_stays(tmp_path: Path) 
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"fw.bin": b"new"}
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "fw.bin")
+def test_an_empty_file(file_sink: Callable[[], Sink], tmp_path: Path) -> None:
+    sink = file_sink()
     sink.start(0)
     sink.finish()
     sink.close()
     assert (tmp_path / "fw.bin").read_bytes() == b""
 
 
-def test_what_is_left_is_found_again(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "fw.bin")
+def test_what_is_left_is_found_again(file_sink: Callable[[], Sink], tmp_path: Path) -> None:
+    sink = file_sink()
     sink.start(1000)
     sink.write(256, memoryview(b"x" * 256))
     sink.save(record(1000, {1}))
     sink.close()
-    again = FileSink(tmp_path / "fw.bin")
+    again = file_sink()
     assert again.load() == record(1000, {1})
     assert bytes(again.read(256, 256)) == b"x" * 256
     again.start(1000)
@@ -74,30 +84,63 @@ def test_what_is_left_is_found_again(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_record_without_its_file_is_not_believed(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "fw.bin")
+def test_a_record_without_its_file_is_not_believed(file_sink: Callable[[], Sink], tmp_path: Path) -> None:
+    sink = file_sink()
     sink.start(1000)
     sink.save(record(1000, {1}))
     sink.close()
     (tmp_path / "fw.bin.part").unlink()
-    again = FileSink(tmp_path / "fw.bin")
+    again = file_sink()
     assert again.load() is None
     again.close()
-    (tmp_path / "fw.bin.part").write_bytes(bytes(999))
-    shorter = FileSink(tmp_path / "fw.bin")
+    (tmp_path / "fw.bin.part").write_bytes(bytes(300))
+    shorter = file_sink()
     assert shorter.load() is None
     shorter.close()
 
 
-def test_nothing_stays_of_a_download_that_never_began_or_was_worthless(tmp_path: Path) -> None:
-    FileSink(tmp_path / "fw.bin").close()
+def test_nothing_stays_of_a_download_that_never_began_or_was_worthless(
+    file_sink: Callable[[], Sink], tmp_path: Path
+) -> None:
+    file_sink().close()
     assert list(tmp_path.iterdir()) == []
-    sink = FileSink(tmp_path / "fw.bin")
+    sink = file_sink()
     sink.start(1000)
     sink.save(record(1000, {1}))
     sink.discard()
     sink.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_file_that_cannot_be_written_or_read(tmp_path: Path) -> None:
+    with pytest.raises(SinkError):
+        PlainFileSink(str(tmp_path / "no" / "fw.bin")).start(1)
+    sink = PlainFileSink(str(tmp_path / "fw.bin"))
+    sink.start(1000)
+    sink.write(0, memoryview(bytes(256)))
+    with pytest.raises(SinkError, match="no 257 bytes at 0"):
+        sink.read(0, 257)
+    sink.close()
+
+
+def test_a_plain_file_where_renames_do_not_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAT's."""
+    rename = os.rename
+
+    def on_fat(old: str, new: str) -> None:
+        if Path(new).exists():
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", on_fat)
+    (tmp_path / "fw.bin").write_bytes(b"old")
+    sink = PlainFileSink(str(tmp_path / "fw.bin"))
+    sink.start(3)
+    sink.write(0, memoryview(b"new"))
+    for _ in range(2):
+        sink.save(record(3, {0}))
+    sink.finish()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"fw.bin": b"new"}
 
 
 def test_two_downloads_to_one_path_do_not_mix(tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 # It runs on MicroPython, which has no `typing` to say what a sink is.
 """Runs on MicroPython: a device that downloads a file from a real service over a real broker into a file.
 
-Arguments: host, port, stream, block size in bytes, the file's SHA-256 in hexadecimal, and a path. Prints what
-the heap held after imports, and at most in use while it ran, in bytes; blocks that came twice; messages that
-were too long.
+Arguments: host, port, stream, block size in bytes, the file's SHA-256 in hexadecimal, a path, and after how
+many bytes to stop, if at all. Prints, in bytes, what the heap held after imports, what was in use at most,
+and how much of the file was there before; and how many messages were too long.
 """
 
 import gc
 import sys
 from binascii import unhexlify
 
-host, port, stream, block_size, digest, path = sys.argv[1:]
+host, port, stream, block_size, digest, path = sys.argv[1:7]
+stop = int(sys.argv[7]) if len(sys.argv) > 7 else 0
 block_size = int(block_size)
 buffer = bytearray(block_size + 200)
 
@@ -31,6 +32,8 @@ def progress(held, size):
     global most
     gc.collect()
     most = max(most, gc.mem_alloc())
+    if stop and held >= stop:
+        raise SystemExit
 
 
 def machine(record):
@@ -40,4 +43,4 @@ def machine(record):
 fetch = Fetch(machine, PlainFileSink(path), unhexlify(digest), progress=progress)
 session = Session("mast", fetch.machine.topics, buffer)
 run(fetch, SocketTransport(session, host, int(port), fetch.message, fetch.session))
-print(used, most, fetch.machine.duplicates, session.oversize)
+print(used, most, fetch.resumed, session.oversize)

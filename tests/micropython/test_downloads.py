@@ -72,8 +72,8 @@ def test_in_a_small_heap(site: Site, device: Path, tmp_path: Path, heap: str, bl
     said = run(device, str(tmp_path / "main.py"), *arguments(site, block_size, out), heap=heap)
     assert out.read_bytes() == CONTENT
     assert [one.name for one in tmp_path.iterdir() if "fw" in one.name] == ["fw.bin"]
-    used, most, _, oversize = map(int, said.split())
-    assert oversize == 0
+    used, most, resumed, oversize = map(int, said.split())
+    assert (resumed, oversize) == (0, 0)
     print(f"heap {heap}: {used} bytes after imports, at most {most} in use")
 
 
@@ -88,8 +88,8 @@ def test_in_32_kib_on_a_32_bit_machine(site: Site, device: Path, tmp_path: Path)
     out = tmp_path / "fw.bin"
     said = run(tmp_path, str(main), *arguments(site, 1024, out), heap="32k", interpreter=INTERPRETER32)
     assert out.read_bytes() == CONTENT
-    used, most, _, oversize = map(int, said.split())
-    assert oversize == 0
+    used, most, resumed, oversize = map(int, said.split())
+    assert (resumed, oversize) == (0, 0)
     print(f"heap 32k, ROMFS: {used} bytes after imports, at most {most} in use")
 
 
@@ -103,3 +103,15 @@ def test_through_another_transport(site: Site, device: Path, tmp_path: Path, whi
     assert out.read_bytes() == CONTENT
     assert int(size) == len(CONTENT)
     assert (int(turns) > 10) == (which == "async")
+
+
+def test_what_is_left_half_done_is_taken_up(site: Site, device: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import device")
+    out = tmp_path / "fw.bin"
+    command = [str(tmp_path / "main.py"), *arguments(site, 4096, out)]
+    assert run(device, *command, "500000") == ""
+    assert not out.exists()
+    resumed = int(run(device, *command).split()[2])
+    assert out.read_bytes() == CONTENT
+    assert resumed >= 500_000
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["fw.bin", "main.py"]
