@@ -25,7 +25,7 @@ MAY_IMPORT = {
 }
 # boto3 brings them, at the versions it pins: to name them too would be a second source of their versions.
 COMES_WITH_BOTO3 = {"botocore", "s3transfer", "urllib3"}
-ON_THE_BOARD = {"microbit", "micropython"}  # modules of the interpreter that device code runs on
+ON_THE_BOARD = {"microbit", "micropython", "umqtt"}  # modules of the interpreter that device code runs on
 LONGEST_FILE = 450
 LONGEST_DEVICE_SET = 500
 NO_CODE = {tokenize.ENCODING, tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT}

@@ -91,7 +91,7 @@ class TestAsking:
     def test_a_gap_is_kept_between_requests(self) -> None:
         download = machine(block_size=4096, gap=50)
         describe(download, 40960)
-        asked = []
+        asked: list[int] = []
         now = 0
         while len(asked) < 4:
             asked += [now] * len(download.poll(now))
