@@ -94,7 +94,7 @@ def download(
     sha256: str | None = None,
     block_size: int | None = None,
     encoding: str = "cbor",
-    budget: int = 4 * 1024 * 1024,
+    budget: int = 1024 * 1024,
     patience: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
     public_key: bytes | None = None,
