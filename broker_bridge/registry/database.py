@@ -1,17 +1,19 @@
-"""Opening the registry's database: the lock, the connections, the schema brought up to date."""
+"""The registry's database: the lock, the connections, the schema brought up to date, transactions."""
 
 import os
+import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from broker_bridge.registry import schema
 from broker_bridge.registry.errors import RegistryLocked, RegistryUnavailable
-from broker_bridge.registry.schema import REVISION
 
 _CONNECTIONS = 4
 _WAIT_SECONDS = 10
@@ -125,9 +127,9 @@ def check_schema(engine: Engine) -> None:
     """Raises RegistryUnavailable unless the schema is this program's."""
     with engine.connect() as connection:
         found = revision(connection)
-    if found != REVISION:
+    if found != schema.REVISION:
         raise RegistryUnavailable(
-            f"the registry's schema is {found or 'not made yet'}, this program's is {REVISION}"
+            f"the registry's schema is {found or 'not made yet'}, this program's is {schema.REVISION}"
         )
 
 
@@ -138,7 +140,7 @@ def upgrade(engine: Engine) -> None:
     """
     with engine.begin() as connection:
         found = revision(connection)
-        if found == REVISION:
+        if found == schema.REVISION:
             return
         # Only now: it costs a start 60 ms and several megabytes, and is needed once per release.
         from alembic import command
@@ -150,6 +152,87 @@ def upgrade(engine: Engine) -> None:
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if found is not None and found not in known:
             raise RegistryUnavailable(
-                f"the registry's schema {found} was made by a newer Sluice; this one knows up to {REVISION}"
+                f"the registry's schema {found} was made by a newer Sluice; "
+                f"this one knows up to {schema.REVISION}"
             )
         command.upgrade(config, "head")
+
+
+class Database:
+    """The database, open: what streams, things and jobs read and change it through.
+
+    Its calls block, and may come from several threads at once. Every one raises RegistryUnavailable when the
+    database fails; only if that was during the commit, the change may stand.
+    """
+
+    def __init__(self, engine: Engine, lock: Lock | None, read_only: bool) -> None:
+        """For `open` alone."""
+        self._engine = engine
+        self._lock = lock
+        self._read_only = read_only
+        # One change at a time: what a change reads first is still so when it writes, and threads do not
+        # poll for SQLite's one place for a writer.
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(cls, url: str, *, read_only: bool = False) -> "Database":
+        """As `Registry.open`."""
+        parsed = parse_url(url)
+        lock = None
+        if parsed.get_backend_name() == "sqlite":
+            path = Path(parsed.database or "")
+            if not read_only:
+                lock = prepare_file(path)
+            elif not path.is_file():
+                raise RegistryUnavailable("the registry's database is not made yet")
+        engine = connect(parsed)
+        opened = cls(engine, lock, read_only)
+        try:
+            with unavailable_if_failing():
+                if read_only:
+                    check_schema(engine)
+                else:
+                    upgrade(engine)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def close(self) -> None:
+        """Closes the connections and lets the next service in. No harm in a second call."""
+        self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read from; what it reads is of one moment."""
+        with unavailable_if_failing(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """A transaction: committed and on the disk where its body ends well, undone where it raises.
+
+        No other change runs meanwhile, and none may be begun inside. RuntimeError if opened to be read only.
+        """
+        if self._read_only:
+            raise RuntimeError("this registry was opened to be read only")
+        with self._writing, unavailable_if_failing(), self._engine.begin() as connection:
+            yield connection
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes of that name (at most 64 characters), made at the first call and kept for good."""
+        wanted = select(schema.secrets.c.value).where(schema.secrets.c.name == name)
+        with self.reading() as connection:
+            value = connection.execute(wanted).scalar()
+        if value is not None:
+            return bytes(value)
+        with self.changing() as connection:
+            # Another thread may have made it between the two.
+            value = connection.execute(wanted).scalar()
+            if value is None:
+                value = secrets.token_bytes(32)
+                connection.execute(insert(schema.secrets), {"name": name, "value": value})
+            return bytes(value)

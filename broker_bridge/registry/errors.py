@@ -32,11 +32,12 @@ class VersionConflict(RegistryError):
 
 
 class TooManyTags(RegistryError):
-    """The stream would have more tags than it may."""
+    """A resource would have more tags than it may."""
 
-    def __init__(self, stream_id: str, count: int, limit: int) -> None:
-        super().__init__(f"stream {stream_id} would have {count} tags; at most {limit} are allowed")
-        self.stream_id = stream_id
+    def __init__(self, owner: str, count: int, limit: int) -> None:
+        """`owner`: what it is and its name (`stream s`)."""
+        super().__init__(f"{owner} would have {count} tags; at most {limit} are allowed")
+        self.owner = owner
         self.count = count
         self.limit = limit
 

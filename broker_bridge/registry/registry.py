@@ -1,36 +1,27 @@
-"""Streams, their files, versions and tags, and the service's secrets, kept in SQL."""
+"""The registry as a whole, and its streams with their files, versions and tags."""
 
-import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from broker_bridge import pace
-from broker_bridge.registry import database, schema
-from broker_bridge.registry.errors import (
-    RegistryUnavailable,
-    StreamExists,
-    StreamNotFound,
-    TooManyTags,
-    VersionConflict,
-)
+from broker_bridge.registry import schema
+from broker_bridge.registry.database import Database
+from broker_bridge.registry.errors import StreamExists, StreamNotFound, VersionConflict
 from broker_bridge.registry.streams import Stream, StreamFile
+from broker_bridge.registry.tagging import Tags
 from broker_bridge.storage.objects import ObjectRef
 
 log = structlog.get_logger("registry")
 
-MAX_TAGS = 50
-"""Tags a stream may have (AWS's limit for every resource)."""
-
-_STREAMS, _FILES, _TAGS, _SECRETS = schema.streams, schema.files, schema.tags, schema.secrets
+_STREAMS, _FILES = schema.streams, schema.files
+_TAGS = Tags(schema.tags, "stream")
 
 
 class Registry:
@@ -40,14 +31,9 @@ class Registry:
     RegistryUnavailable when the database fails; only if that was during the commit, the change may stand.
     """
 
-    def __init__(self, engine: Engine, lock: database.Lock | None, read_only: bool) -> None:
-        """For `open` alone."""
-        self._engine = engine
-        self._lock = lock
-        self._read_only = read_only
-        # One change at a time: what a change reads first is still so when it writes, and threads do not
-        # poll for SQLite's one place for a writer.
-        self._writing = threading.Lock()
+    def __init__(self, opened: Database) -> None:
+        """Over a database that is open, which `close` closes."""
+        self._database = opened
         self._callbacks: list[Callable[[str], None]] = []
 
     @classmethod
@@ -59,33 +45,15 @@ class Registry:
         Raises RegistryLocked; RegistryUnavailable for a database that cannot be reached, that a newer Sluice
         has changed, or, with `read_only`, that is not up to date.
         """
-        parsed = database.parse_url(url)
-        lock = None
-        if parsed.get_backend_name() == "sqlite":
-            path = Path(parsed.database or "")
-            if not read_only:
-                lock = database.prepare_file(path)
-            elif not path.is_file():
-                raise RegistryUnavailable("the registry's database is not made yet")
-        engine = database.connect(parsed)
-        registry = cls(engine, lock, read_only)
-        try:
-            with database.unavailable_if_failing():
-                if read_only:
-                    database.check_schema(engine)
-                else:
-                    database.upgrade(engine)
-        except BaseException:
-            registry.close()
-            raise
-        return registry
+        return cls(Database.open(url, read_only=read_only))
 
     def close(self) -> None:
         """Closes the connections and lets the next service in. No harm in a second call."""
-        self._engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._database.close()
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes of that name (at most 64 characters), made at the first call and kept for good."""
+        return self._database.secret(name)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """Has `callback` called with the stream's id after each change, from the thread that made it.
@@ -124,12 +92,12 @@ class Registry:
             except IntegrityError as error:
                 raise StreamExists(stream_id) from error
             _insert_files(connection, stream_id, files)
-            _set_tags(connection, stream_id, tags)
+            _TAGS.add(connection, stream_id, tags)
             return _one(connection, stream_id)
 
     def stream(self, stream_id: str) -> Stream:
         """The stream as it is now. StreamNotFound."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return _one(connection, stream_id)
 
     def update_stream(
@@ -176,62 +144,39 @@ class Registry:
         page = select(_STREAMS).order_by(name if ascending else name.desc()).limit(limit)
         if after is not None:
             page = page.where(name > after if ascending else name < after)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return _read(connection, page, ascending)
 
     def tag(self, stream_id: str, tags: Mapping[str, str]) -> None:
         """Adds the tags; one whose key is there already gets the new value. StreamNotFound, TooManyTags."""
         with self._change(stream_id) as connection:
             _lock_stream(connection, stream_id)
-            _set_tags(connection, stream_id, tags)
+            _TAGS.add(connection, stream_id, tags)
 
     def untag(self, stream_id: str, keys: Iterable[str]) -> None:
         """Removes the tags of those keys, where they are there. StreamNotFound."""
         with self._change(stream_id) as connection:
             _lock_stream(connection, stream_id)
-            _delete_tags(connection, stream_id, keys)
+            _TAGS.remove(connection, stream_id, keys)
 
     def tags(self, stream_id: str) -> dict[str, str]:
         """The stream's tags, by key. StreamNotFound."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             _lock_stream(connection, stream_id)
-            return _tags(connection, stream_id)
+            return _TAGS.all(connection, stream_id)
 
     def count(self) -> int:
         """How many streams there are."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return connection.execute(select(func.count()).select_from(_STREAMS)).scalar_one()
 
-    def secret(self, name: str) -> bytes:
-        """32 random bytes of that name (at most 64 characters), made at the first call and kept for good."""
-        wanted = select(_SECRETS.c.value).where(_SECRETS.c.name == name)
-        with self._reading() as connection:
-            value = connection.execute(wanted).scalar()
-        if value is not None:
-            return bytes(value)
-        with self._change(None) as connection:
-            # Another thread may have made it between the two.
-            value = connection.execute(wanted).scalar()
-            if value is None:
-                value = secrets.token_bytes(32)
-                connection.execute(insert(_SECRETS), {"name": name, "value": value})
-            return bytes(value)
-
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with database.unavailable_if_failing(), self._engine.connect() as connection:
+    def _change(self, stream_id: str) -> Iterator[Connection]:
+        """A transaction on a stream, of which listeners hear once it stands."""
+        with self._database.changing() as connection:
             yield connection
-
-    @contextmanager
-    def _change(self, stream_id: str | None) -> Iterator[Connection]:
-        """A transaction: committed where its body ends well, undone where it raises."""
-        if self._read_only:
-            raise RuntimeError("this registry was opened to be read only")
-        with self._writing, database.unavailable_if_failing(), self._engine.begin() as connection:
-            yield connection
-        if stream_id is not None:
-            for callback in self._callbacks:
-                callback(stream_id)
+        for callback in self._callbacks:
+            callback(stream_id)
 
 
 def _lock_stream(connection: Connection, stream_id: str) -> int:
@@ -254,7 +199,7 @@ def _read(connection: Connection, chosen: Select[Any], ascending: bool) -> list[
     """The chosen streams, by id. One statement, so that a stream's files are those of its version."""
     page = chosen.subquery()
     name = page.c.stream_id
-    rate, gap = _TAGS.alias("rate"), _TAGS.alias("gap")
+    rate, gap = schema.tags.alias("rate"), schema.tags.alias("gap")
     joined = (
         select(
             page,
@@ -322,23 +267,3 @@ def _insert_files(connection: Connection, stream_id: str, files: Iterable[Stream
     ]
     if rows:
         connection.execute(insert(_FILES), rows)
-
-
-def _tags(connection: Connection, stream_id: str) -> dict[str, str]:
-    rows = connection.execute(select(_TAGS.c.key, _TAGS.c.value).where(_TAGS.c.stream_id == stream_id))
-    return {row.key: row.value for row in rows}
-
-
-def _set_tags(connection: Connection, stream_id: str, tags: Mapping[str, str]) -> None:
-    count = len(_tags(connection, stream_id).keys() | tags.keys())
-    if count > MAX_TAGS:
-        raise TooManyTags(stream_id, count, MAX_TAGS)
-    _delete_tags(connection, stream_id, tags)
-    if tags:
-        rows = [{"stream_id": stream_id, "key": key, "value": value} for key, value in tags.items()]
-        connection.execute(insert(_TAGS), rows)
-
-
-def _delete_tags(connection: Connection, stream_id: str, keys: Iterable[str]) -> None:
-    chosen = (_TAGS.c.stream_id == stream_id) & _TAGS.c.key.in_(list(keys))
-    connection.execute(delete(_TAGS).where(chosen))

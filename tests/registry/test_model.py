@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from broker_bridge.registry.errors import StreamExists, StreamNotFound, TooManyTags, VersionConflict
-from broker_bridge.registry.registry import MAX_TAGS, Registry
+from broker_bridge.registry.registry import Registry
 from broker_bridge.registry.streams import Stream, StreamFile
+from broker_bridge.registry.tagging import MAX_TAGS
 from broker_bridge.storage.objects import ObjectRef
 from tests.registry.making import NOON
 

@@ -64,7 +64,7 @@ def test_only_a_change_of_schema_loads_alembic(url: str) -> None:
 
 
 def test_changes_are_synced(registry: Registry) -> None:
-    with registry._engine.connect() as connection:
+    with registry._database.reading() as connection:
         settings = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -143,7 +143,7 @@ def test_a_reader_makes_no_database(url: str) -> None:
     assert not database(url).parent.exists()
     database(url).parent.mkdir()
     database(url).touch()
-    with pytest.raises(RegistryUnavailable, match=r"schema is not made yet, this program's is 0001"):
+    with pytest.raises(RegistryUnavailable, match=f"not made yet, this program's is {schema.REVISION}"):
         Registry.open(url, read_only=True)
 
 
@@ -153,15 +153,14 @@ def test_a_newer_schema_is_left_alone(registry: Registry, url: str) -> None:
     with sqlite3.connect(database(url)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(
-        RegistryUnavailable, match=r"9999 was made by a newer Sluice; this one knows up to 0001"
-    ):
+    words = f"9999 was made by a newer Sluice; this one knows up to {schema.REVISION}"
+    with pytest.raises(RegistryUnavailable, match=words):
         Registry.open(url)
     with pytest.raises(RegistryUnavailable, match="9999"):
         Registry.open(url, read_only=True)
     # And the lock is not kept by an opening that failed.
     with sqlite3.connect(database(url)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (schema.REVISION,))
     connection.close()
     again = Registry.open(url)
     assert again.count() == 1

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from broker_bridge.registry.errors import StreamExists, StreamNotFound, TooManyTags, VersionConflict
-from broker_bridge.registry.registry import MAX_TAGS, Registry
+from broker_bridge.registry.registry import Registry
 from broker_bridge.registry.streams import Stream
+from broker_bridge.registry.tagging import MAX_TAGS
 from tests.registry.making import NOON, ROLE, a_file, create
 
 LATER = NOON + timedelta(seconds=1)

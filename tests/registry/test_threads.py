@@ -7,8 +7,9 @@ from itertools import chain
 from typing import TypeVar
 
 from broker_bridge.registry.errors import StreamExists, TooManyTags, VersionConflict
-from broker_bridge.registry.registry import MAX_TAGS, Registry
+from broker_bridge.registry.registry import Registry
 from broker_bridge.registry.streams import Stream
+from broker_bridge.registry.tagging import MAX_TAGS
 from tests.registry.making import NOON, a_file, create
 
 T = TypeVar("T")

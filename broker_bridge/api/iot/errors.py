@@ -31,7 +31,7 @@ def translate(error: Exception) -> ApiError | None:
             return ResourceNotFoundException(f"streamId: there is no stream {error.stream_id}")
         case TooManyTags():
             return LimitExceededException(
-                f"tags: the stream would have {error.count}, over the maximum of {error.limit}"
+                f"tags: {error.owner} would have {error.count}, over the maximum of {error.limit}"
             )
         case RegistryUnavailable():
             return ServiceUnavailableException("the registry does not answer; try again")
