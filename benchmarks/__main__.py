@@ -19,6 +19,7 @@ NAMES = {
     "library": "200 files, 500 devices at random, a cache that holds a fortieth of them",
     "workers": "two workers beside one, against a sink in the broker's place",
     "device": "one device of ours and 100 MB",
+    "heap": "the least heap in which MicroPython downloads 1 MiB",
     "transfer": "what one download fills of a simulated link, in virtual time",
     "get": "the whole `sluice get` of 100 MB, its start included, beside a bare device",
     "service": "the service's memory while it serves 1 GB, and its CPU while idle",
