@@ -33,6 +33,7 @@ MAX_BLOCKS = 98305  # that GetStream's `o` (at most 98304) reaches: PROTOCOL "Qu
 REQUEST_BYTES = 131072  # that one request is answered with: PROTOCOL "GetStream"
 MAX_BITS = 12287 * 8  # of one request's bitmap: PROTOCOL has it under 12288 bytes
 MAX_IN_FLIGHT = 900  # blocks, unless told: brokers keep 1000 messages for a device that is slow to read
+MAX_REQUESTS = 16  # full ones: our service lets so many of a thing wait, and drops the rest
 LEAST_BYTES = 16384  # in flight, or two blocks, where the budget has them: what a download begins with
 LONGEST_WAIT = 16000
 MAX_FAILURES = 3  # InternalErrors, two seconds or more apart and nothing new between, that are waited out
@@ -160,7 +161,7 @@ class Download:
         self._held_back = False
         while self._connected and self._ranges and not self.busy:
             room = self._flow.limit - self._in_flight
-            if room < min(self._flow.step, self.missing - self._in_flight):
+            if room < min(self._flow.step if out else self._flow.room, self.missing - self._in_flight):
                 break
             if now < self._gap_ends:
                 self._held_back = True
@@ -205,9 +206,10 @@ class Download:
         if old and (old[:2] != self.file or old[2:4] != (version, size)):
             old = None
         self.block_size = choose_block_size(size, self._budget, old[4] if old else self.block_size)
-        most = min(self._budget // self.block_size, self._most)
+        of_one = REQUEST_BYTES // self.block_size
+        most = min(self._budget // self.block_size, self._most, MAX_REQUESTS * of_one)
         start = min(most, max(2, LEAST_BYTES // self.block_size))
-        self._flow = Flow(start, most, REQUEST_BYTES // self.block_size)
+        self._flow = Flow(start, most, of_one)
         count = block_count(size, self.block_size)
         self._plan(count, bytearray(old[5] if old else (count + 7) // 8))
         self.resumed = count - self.missing

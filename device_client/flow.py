@@ -15,7 +15,8 @@ FIRST_WAIT, LEAST_WAIT = 2000, 500  # milliseconds for an answer: before one was
 
 
 class Flow:
-    """In blocks, `limit`: on their way, now at most; `most`: ever; `step`: of the next request at most.
+    """In blocks, `limit`: on their way, now at most; `most`: ever; `step`: of the next request at most; `room`:
+    what must be free before requests go out.
 
     In milliseconds, `wait`: until an answer is late; `grace`: until what was overtaken is taken for lost.
     """
@@ -37,6 +38,8 @@ class Flow:
             self.limit = max(1, self.limit // 4)
         # Small steps, so that the pipe stays full while one is waited for.
         self.step = max(1, min(self.most_of_one, self.limit // 8))
+        # Where the round trip is nothing, wake-ups are what costs: several requests go out together.
+        self.room = max(self.step, self.limit // 4) if 0 < self._bare < _FLOOR else self.step
 
     def answered(self, sent: int, since: int, count: int, now: int) -> None:
         """A request of `sent` has brought its first block, the `count`th that came since `since`."""
