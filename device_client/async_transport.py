@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from device_client.fetch import Fetch
 
-_TCP, _NODELAY = getattr(socket, "IPPROTO_TCP", 6), getattr(socket, "TCP_NODELAY", 1)
+_TCP = 6  # IPPROTO_TCP, which MicroPython does not name everywhere
+_NODELAY = 1
 _QUICKACK = getattr(socket, "TCP_QUICKACK", 0)  # see device_client.socket_transport
 
 

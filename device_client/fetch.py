@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from device_client.sinks import Record, Sink
     from device_client.socket_transport import SocketTransport
 
-LONGEST_TURN = 1000  # milliseconds
-BUSY_TURN = 50  # milliseconds after which a caller that was busy is asked again
+_LONGEST_TURN = 1000  # milliseconds
+_BUSY_TURN = 50  # milliseconds after which a caller that was busy is asked again
 
 
 class NotGenuine(DownloadError):
@@ -99,7 +99,7 @@ class Fetch:
         if self._progress and self.held != self._shown and now() >= self._show_at:
             self._shown, self._show_at = self.held, now() + self.progress_gap
             self._progress(self.held, machine.size)
-        return max(0, min(machine.deadline - now(), BUSY_TURN if busy else LONGEST_TURN))
+        return max(0, min(machine.deadline - now(), _BUSY_TURN if busy else _LONGEST_TURN))
 
     def finished(self) -> bool:
         """Whether the file is complete, verified and in its place. NotGenuine where it is another."""

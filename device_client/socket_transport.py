@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_TCP, _NODELAY = getattr(socket, "IPPROTO_TCP", 6), getattr(socket, "TCP_NODELAY", 1)
+_TCP = 6  # IPPROTO_TCP, which MicroPython does not name everywhere
+_NODELAY = 1
 _QUICKACK = getattr(socket, "TCP_QUICKACK", 0)
 # How a socket says that it would have to wait, and how CPython's TLS does: for a read, for a write.
 _WOULD_WAIT = (errno.EAGAIN, 2, 3)
@@ -121,10 +122,10 @@ class SocketTransport(Transport):
         raise self._unreachable(error)
 
 
-def _at_once(call: "Callable[[Any], int | None]", argument: "bytes | memoryview") -> "int | None":
-    # What it returns; None where it would have to wait.
+def _at_once(send: "Callable[[Any], int | None]", data: "bytes | memoryview") -> "int | None":
+    # What `send`, or its counterpart, returns; None where it would have to wait.
     try:
-        return call(argument)
+        return send(data)
     except OSError as error:
         if error.errno in _WOULD_WAIT:
             return None

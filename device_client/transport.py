@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from typing import Any
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 250, 8000  # milliseconds from a lost connection to the next one
+_BACKOFF = 250  # milliseconds from a lost connection to the next one, at first
+_LONGEST_BACKOFF = 8000
 
 
 class Transport:
@@ -34,7 +35,7 @@ class Transport:
         self._link: Any = None  # the connection, while there is one
         self._up = False  # as `on_session` was told
         self._why = ""  # the last connection ended
-        self._backoff, self._retry_at = FIRST_BACKOFF, 0
+        self._backoff, self._retry_at = _BACKOFF, 0
 
     def send(self, topic: str, payload: "bytes | bytearray") -> None:
         """Sends at QoS 0, in the next `wait` at the latest; drops it while there is no session."""
@@ -49,7 +50,7 @@ class Transport:
         while True:
             message = session.message()
             if session.up and not self._up:
-                self._up, self._backoff = True, FIRST_BACKOFF
+                self._up, self._backoff = True, _BACKOFF
                 self._on_session(True)
             if message is None:
                 return
@@ -59,7 +60,7 @@ class Transport:
         self._why = str(why)
         self._down()
         self._retry_at = now() + self._backoff * (256 + os.urandom(1)[0]) // 512
-        self._backoff = min(LONGEST_BACKOFF, 2 * self._backoff)
+        self._backoff = min(_LONGEST_BACKOFF, 2 * self._backoff)
 
     def _unreachable(self, why: object) -> BrokerUnreachable:
         self._lost(why)
