@@ -5,7 +5,7 @@ Plain argparse, and only the called command's module is imported: `sluice get` i
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "get": "download a stream's file as a device would",
     "demo": "the whole path on this machine: serve, publish, get, compare",
     "config": "the settings in force, and where each comes from",
+    "sim": "simulated devices: fleets, bad links, power cuts, a microcontroller",
     "version": "versions of sluice and of what it runs on",
 }
 
@@ -58,41 +59,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    name = given[0] if given else ""
-    if name in ("-h", "--help"):
-        print(_overview())
-        return DONE
-    if name in ("-V", "--version"):
-        name, given = "version", ["version"]
-    if not name:
-        raise SettingsError("which command?\n" + _overview())
-    if name not in COMMANDS:
-        raise SettingsError(f"there is no command {name}{_near(name)}\n{_overview()}")
-    import importlib
+    if given[:1] in (["-V"], ["--version"]):
+        given = ["version"]
+    name, commands, examples = "", COMMANDS, ""
+    while commands:
+        word = given[0] if given else ""
+        if word in ("-h", "--help"):
+            print(_overview(name, commands, examples))
+            return DONE
+        if word not in commands:
+            what = f"there is no command{name} {word}{_near(word, commands)}" if word else "which command?"
+            raise SettingsError(f"{what}\n{_overview(name, commands, examples)}")
+        import importlib
+
+        name, summary, given = f"{name} {word}", commands[word], given[1:]
+        module = importlib.import_module("sluice.commands." + name.strip().replace(" ", "_"))
+        # A command of commands has nothing but these and examples.
+        commands, examples = getattr(module, "COMMANDS", {}), module.EXAMPLES
 
     from sluice.flags import Parser
     from sluice.loading import load
 
-    command = cast(Command, importlib.import_module(f"sluice.commands.{name}"))
-    summary = COMMANDS[name][0].upper() + COMMANDS[name][1:] + "."
-    parser = Parser(f"sluice {name}", command.USAGE, summary, command.EXAMPLES, command.FLAGS)
+    command = cast(Command, module)
+    summary = summary[0].upper() + summary[1:] + "."
+    parser = Parser(f"sluice{name}", command.USAGE, summary, command.EXAMPLES, command.FLAGS)
     command.arguments(parser)
-    args, flags = parser.read(given[1:])
+    args, flags = parser.read(given)
     loaded = load(flags, environ=os.environ, config=getattr(args, "config", None), folder=Path.cwd())
     for warning in loaded.warnings:
         _say(f"sluice: warning: {warning}")
     return command.run(args, loaded)
 
 
-def _overview() -> str:
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
-    return "usage: sluice COMMAND [...]\n\n" + "\n".join(lines) + "\n\nsluice COMMAND --help says more"
+def _overview(group: str, commands: Mapping[str, str], examples: str) -> str:
+    lines = [f"  {name:<9}{text}" for name, text in commands.items()]
+    usage = f"usage: sluice{group} COMMAND [...]\n\n" + "\n".join(lines)
+    return f"{usage}\n\nsluice{group} COMMAND --help says more" + (f"\n\n{examples}" if examples else "")
 
 
-def _near(name: str) -> str:
+def _near(name: str, commands: Mapping[str, str]) -> str:
     import difflib
 
-    match = difflib.get_close_matches(name, COMMANDS, n=1)
+    match = difflib.get_close_matches(name, commands, n=1)
     return f": did you mean {match[0]}?" if match else ""
 
 

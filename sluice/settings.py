@@ -7,11 +7,12 @@ be told. `sluice/loading.py` fills it from file, environment and flags.
 import re
 import types
 import typing
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from broker_bridge.settings import ServiceSettings
+from sluice.sim_settings import SimSettings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json")
@@ -43,6 +44,7 @@ class Settings(ServiceSettings):
     """Seconds without an answer after which `get` and `publish` give up."""
     json: bool = False
     """Print results as JSON."""
+    sim: SimSettings = field(default_factory=SimSettings)
 
     def __post_init__(self) -> None:
         ServiceSettings.__post_init__(self)
@@ -108,6 +110,7 @@ SHORT_NAMES = {
     "objects": "storage.objects",
     "s3": "storage.s3",
     "s3_endpoint": "storage.s3_endpoint",
+    **{entry.name: f"sim.{entry.name}" for entry in fields(SimSettings)},
 }
 """Names without their group, as the flags have them; the file and the environment take both."""
 

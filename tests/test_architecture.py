@@ -127,6 +127,7 @@ def test_the_protocol_needs_python_alone() -> None:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     declared = {normal(requirement) for requirement in project()["dependencies"]}
+    on_demand = {normal(requirement) for requirement in project()["optional-dependencies"]["sim"]}
     extras = {normal(one) for extra in project()["optional-dependencies"].values() for one in extra}
     owners = packages_distributions()
 
@@ -135,14 +136,24 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         return {top: {normal(owner) for owner in owners.get(top, [top])} for top in tops}
 
     shipped = used(*MAY_IMPORT)
-    assert [top for top, owner in shipped.items() if not owner & (declared | COMES_WITH_BOTO3)] == []
+    provided = declared | on_demand | COMES_WITH_BOTO3
+    assert [top for top, owner in shipped.items() if not owner & provided] == []
     for_tests = used("tests", "benchmarks")
     assert [
         top
         for top, owner in for_tests.items()
         if not owner & (declared | extras | COMES_WITH_BOTO3 | {"docker"})
     ] == []
-    assert declared - set().union(*shipped.values()) == set()
+    assert (declared | on_demand) - set().union(*shipped.values()) == set()
+
+
+def test_what_an_extra_brings_is_imported_inside_what_needs_it() -> None:
+    extra = {normal(requirement) for requirement in project()["optional-dependencies"]["sim"]}
+    for path in sources(*MAY_IMPORT):
+        for node in ast.parse((ROOT / path).read_text()).body:
+            named = {one.name for one in node.names} if isinstance(node, ast.Import) else set()
+            named |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+            assert not {name.partition(".")[0] for name in named} & extra, path
 
 
 def test_get_loads_no_service() -> None:

@@ -9,11 +9,6 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from enum import Enum
-from typing import cast
 
 from device_client.clock import now as milliseconds
 from device_client.download import Download
@@ -21,97 +16,21 @@ from device_client.errors import DownloadError, DownloadTimeout, Rejected
 from device_client.fetch import Fetch, NotGenuine
 from device_client.mqtt import BrokerUnreachable, Session
 from device_client.sinks import Record
-from device_client.transport import FIRST_BACKOFF, LONGEST_BACKOFF
 from firmware_sim.fleet.air import Air
-from firmware_sim.fleet.broker import Address, Broker, connect
-from firmware_sim.fleet.profiles import DeviceProfile
+from firmware_sim.fleet.broker import connect
+from firmware_sim.fleet.connection import Connection
+from firmware_sim.fleet.order import Order, Site, State
 from firmware_sim.fleet.report import DeviceResult, Outcome
 from firmware_sim.fleet.store import Region
 from firmware_sim.links.framing import FramingError
-from firmware_sim.links.model import Link, LinkProfile, Seed
+from firmware_sim.links.model import Link, LinkProfile
 
+FIRST_BACKOFF, LONGEST_BACKOFF = 250, 8000
+"""Milliseconds from a lost connection to the next one, half of it to one and a half by chance."""
 MESSAGE_HEAD = 600
 """Bytes of a `data` message that are not the block: topic, fixed header, fields, a token of 64 bytes."""
 LEAST_PAUSE = 0.001
 """Seconds from one timer to the next: what event loops can tell apart."""
-
-
-class State(Enum):
-    """What a device is doing."""
-
-    WAITING = "waiting"
-    """For its start."""
-    CONNECTING = "connecting"
-    DOWNLOADING = "downloading"
-    OFF = "off"
-    """Without power."""
-    CHECKING = "checking"
-    """What its store holds."""
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What one device is, and what it is to download."""
-
-    thing: str
-    stream: str
-    file_id: int = 0
-    sha256: str | None = None
-    """Hexadecimal, where it is known."""
-    profile: DeviceProfile
-    link: LinkProfile
-    start: float = 0.0
-    """Seconds after the fleet's start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What all devices of a run have in common; none of them changes it."""
-
-    broker: Broker
-    addresses: list[Address]
-    seed: Seed
-    checker: Executor
-    """Where stores are read back."""
-    began: float
-    """When the fleet started, on `time.monotonic`."""
-    ended: Callable[[DeviceResult], object]
-    """Is told of each device that has ended."""
-
-
-class Connection(asyncio.Protocol):
-    """One of the device's connections; a device hears only of the one that it has now."""
-
-    def __init__(self, device: "Device", air: Air | None) -> None:
-        self.air = air
-        self.full = False  # the socket takes no more for now
-        self.paused = False  # nothing is read for now
-        self._device = device
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
-        self._device.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._device.came(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._device.lost(self)
-
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
-        self._device.step()
-
-    def hold_back(self) -> None:
-        """Reads no more while the link's queue is full, and goes on when it is not."""
-        assert self.air is not None
-        if self.air.down.full != self.paused:
-            self.paused = not self.paused
-            (self.transport.pause_reading if self.paused else self.transport.resume_reading)()
 
 
 class Device:

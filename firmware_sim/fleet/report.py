@@ -91,9 +91,10 @@ class Report:
     seconds: float
     cpu_seconds: float
     """Of this process, which is all devices and their links."""
-    late_seconds: float
-    """The most by which this process was behind its own clock: above a few hundredths of a second it is the
+    late_mean: float
+    """Seconds by which this process was behind its own clock, on average: above some hundredths it is the
     machine that is measured, and no longer the devices."""
+    late_max: float
     memory_before: int
     """Resident bytes of this process before the first device was made; 0 where the system does not say."""
     memory_peak: int

@@ -7,6 +7,7 @@ report = run(Broker.parse("mqtt://127.0.0.1:1883"), orders)
 
 import asyncio
 import random
+import re
 import resource
 import signal
 import time
@@ -19,7 +20,8 @@ from typing import Any
 
 from chunker.topics import topic
 from firmware_sim.fleet.broker import Broker
-from firmware_sim.fleet.device import Device, Order, Site, State
+from firmware_sim.fleet.device import Device
+from firmware_sim.fleet.order import Order, Site, State
 from firmware_sim.fleet.profiles import DeviceProfile, Mix
 from firmware_sim.fleet.report import DeviceResult, Outcome, Report, with_disagreements
 from firmware_sim.fleet.store import FleetStore
@@ -40,7 +42,8 @@ class FleetError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How far a run is. Bytes are of files, in the stores; `size`: of all files, as far as they are known."""
+    """How far a run is. Bytes are of files: `held` in the stores, `size` of all devices' in the end; those
+    that are not described yet count as the others on average."""
 
     seconds: float
     states: Mapping[State, int]
@@ -71,6 +74,8 @@ def plan(
     """
     if not 1 <= devices <= MOST_DEVICES:
         raise FleetError(f"devices is {devices}; it must be from 1 to {MOST_DEVICES}")
+    if not re.fullmatch(r"[a-zA-Z0-9:_-]{0,120}", thing_prefix):
+        raise FleetError(f"thing_prefix is {thing_prefix!r}; it must be at most 120 of a-z A-Z 0-9 : _ -")
     if not 0 <= ramp <= 86400:
         raise FleetError(f"ramp is {ramp:g} s; it must be from 0 to 86400 s")
     if patience is not None:
@@ -132,7 +137,7 @@ class _Fleet:
         self._progress = progress
         self._devices: list[Device] = []
         self._results: dict[str, DeviceResult] = {}
-        self._late = 0.0
+        self._ticks, self._late, self._latest = 0, 0.0, 0.0
         self._failure: BaseException | None = None
 
     async def run(self, folder: Path | None) -> Report:
@@ -175,7 +180,8 @@ class _Fleet:
             seed=self._seed,
             seconds=time.monotonic() - self._began,
             cpu_seconds=time.process_time() - cpu,
-            late_seconds=self._late,
+            late_mean=self._late / max(1, self._ticks),
+            late_max=self._latest,
             memory_before=before,
             memory_peak=_memory("VmHWM"),
             devices=with_disagreements(self._results[order.thing] for order in self._orders),
@@ -200,24 +206,29 @@ class _Fleet:
         self._ended.set()
 
     async def _tick(self) -> None:
-        ticks = 0
         while True:
             due = time.monotonic() + TICK
             await asyncio.sleep(TICK)
-            self._late = max(self._late, time.monotonic() - due)
-            ticks += 1
-            if self._progress and ticks % PROGRESS_TICKS == 0:
+            late = max(0.0, time.monotonic() - due)
+            self._ticks, self._late, self._latest = (
+                self._ticks + 1,
+                self._late + late,
+                max(self._latest, late),
+            )
+            if self._progress and self._ticks % PROGRESS_TICKS == 0:
                 self._progress(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
         results = self._results.values()
+        sizes = [one.size for one in results if one.size]
+        sizes += [device.size for device in self._devices if device.size]
+        done = sum(one.size for one in results if one.outcome is Outcome.DONE)
         return Snapshot(
             seconds=time.monotonic() - self._began,
             states=Counter(device.state for device in self._devices),
             outcomes=Counter(one.outcome for one in results),
-            held=sum(device.held for device in self._devices)
-            + sum(one.size for one in results if one.outcome is Outcome.DONE),
-            size=sum(device.size for device in self._devices) + sum(one.size for one in results),
+            held=done + sum(device.held for device in self._devices),
+            size=sum(sizes) * len(self._devices) // max(1, len(sizes)),
         )
 
 

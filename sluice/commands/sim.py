@@ -1,0 +1,14 @@
+"""`sluice sim`: commands of its own, a module `sim_…` each. What they are, docs/simulators.md says."""
+
+COMMANDS = {
+    "fleet": "many devices that download a stream's file over a real broker",
+    "link": "a relay in front of a broker that does to MQTT what a bad link does",
+    "links": "the kinds of links there are",
+    "power": "an update whose power is cut in every flash operation in turn",
+    "microbit": "a download on an emulated micro:bit with 16 KB of RAM",
+}
+EXAMPLES = """examples:
+  sluice sim fleet --stream fw --devices 200 --link lte-m
+  sluice sim link --link bad-wifi --broker mqtt://127.0.0.1:1883
+  sluice sim power
+"""

@@ -1,0 +1,64 @@
+"""What the commands of `sluice sim` have in common: failures of the simulators as exit statuses, tables."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sluice.failure import DIFFERS, FAILED, REJECTED, UNREACHABLE, Failure, SettingsError
+
+if TYPE_CHECKING:
+    from firmware_sim.links.model import LinkProfile
+
+WIDE = 150
+"""Columns of a table that goes into a file or a pipe."""
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Errors of the device library and of profiles, as the Failure that says the same."""
+    from device_client.errors import DownloadError, Rejected
+    from device_client.fetch import NotGenuine
+    from device_client.mqtt import BrokerUnreachable
+    from firmware_sim.links.model import ProfileError
+
+    try:
+        yield
+    except ProfileError as error:
+        raise SettingsError(str(error)) from None
+    except BrokerUnreachable as error:
+        raise Failure(str(error), UNREACHABLE) from None
+    except Rejected as error:
+        raise Failure(f"the service refuses: {error}", REJECTED) from None
+    except NotGenuine as error:
+        raise Failure(str(error), DIFFERS) from None
+    except DownloadError as error:
+        raise Failure(str(error), FAILED) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{where}{error.strerror or error}", FAILED) from None
+
+
+def find_link(name: str, path: Path | None) -> "LinkProfile":
+    """The link of that name, from the file or of those that come with Sluice."""
+    from firmware_sim.links.profiles import find
+
+    return find(name, path)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """On stdout: the first column to the left, the others to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    console.print(table)
