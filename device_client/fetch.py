@@ -144,6 +144,7 @@ class Fetch:
         machine = self.machine
         if not machine.resumed:
             self._sink.start(machine.size)
+            self.save()  # a sink that keeps a journal begins it with this
             return
         count = block_count(machine.size, machine.block_size)
         self.held = machine.resumed * machine.block_size
