@@ -7,12 +7,19 @@ the position and a scope (operation, order, …), so that nobody can make a toke
 import base64
 import binascii
 import hmac
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from broker_bridge.api.errors import InvalidParameter
+from broker_bridge.registry.pages import Page
+
+T = TypeVar("T")
 
 _MAC_BYTES = 16
-_MAX_LENGTH = 1024
-"""Characters in a token: no position is longer than an id."""
+_MAX_LENGTH = 2048
+"""Characters in a token. The longest position is a path of seven thing groups and a thing's name: 1031."""
+PAGE = 100
+"""Entries on a page where `maxResults` is not given; AWS does not say how many it gives."""
 
 
 def issue(key: bytes, scope: tuple[str, ...], position: str) -> str:
@@ -32,6 +39,18 @@ def position(key: bytes, scope: tuple[str, ...], token: str) -> str:
         if hmac.compare_digest(mac, _mac(key, scope, plain)):
             return plain.decode()
     raise InvalidParameter(f"nextToken: not one that {scope[0]} gave out for these parameters")
+
+
+def turn(
+    key: bytes, scope: tuple[str, ...], token: str | None, read: Callable[[str | None], Page[T]]
+) -> tuple[Sequence[T], dict[str, object]]:
+    """What is on the page after `token`, and `nextToken` where there is another. InvalidParameter.
+
+    `read` gives the page after a position, or the first.
+    """
+    page = read(None if token is None else position(key, scope, token))
+    more: dict[str, object] = {} if page.after is None else {"nextToken": issue(key, scope, page.after)}
+    return page.items, more
 
 
 def _mac(key: bytes, scope: tuple[str, ...], plain: bytes) -> bytes:

@@ -16,6 +16,9 @@ from broker_bridge.registry.database import Database
 from broker_bridge.registry.errors import StreamExists, StreamNotFound, VersionConflict
 from broker_bridge.registry.streams import Stream, StreamFile
 from broker_bridge.registry.tagging import Tags
+from broker_bridge.registry.thing_groups import ThingGroups
+from broker_bridge.registry.thing_types import ThingTypes
+from broker_bridge.registry.things import Things
 from broker_bridge.storage.objects import ObjectRef
 
 log = structlog.get_logger("registry")
@@ -34,6 +37,9 @@ class Registry:
     def __init__(self, opened: Database) -> None:
         """Over a database that is open, which `close` closes."""
         self._database = opened
+        self.things = Things(opened)
+        self.thing_types = ThingTypes(opened)
+        self.thing_groups = ThingGroups(opened)
         self._callbacks: list[Callable[[str], None]] = []
 
     @classmethod
@@ -119,7 +125,7 @@ class Registry:
         with self._change(stream_id) as connection:
             found = _lock_stream(connection, stream_id)
             if expected_version is not None and found != expected_version:
-                raise VersionConflict(stream_id, expected_version, found)
+                raise VersionConflict(f"stream {stream_id}", expected_version, found)
             chosen = _STREAMS.c.stream_id == stream_id
             connection.execute(update(_STREAMS).where(chosen).values(version=found + 1, **values))
             if files is not None:

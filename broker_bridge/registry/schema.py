@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Column,
     DateTime,
     Dialect,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -17,7 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision in `migrations/versions`, here so that a start need not load Alembic to learn it."""
 
 
@@ -38,14 +40,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
-def _stream_id() -> String:
+def _name(length: int = 128) -> String:
     # By code point wherever it is kept, so that lists have the same order in every database.
-    return String(128).with_variant(String(128, collation="C"), "postgresql")
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
-def _of_stream() -> Column[str]:
-    return Column(
-        "stream_id", _stream_id(), ForeignKey("streams.stream_id", ondelete="CASCADE"), primary_key=True
+def _of(column: str) -> Column[str]:
+    """First column of a table whose rows belong to the row that has the same value there, and go with it."""
+    owner = ForeignKey(column, ondelete="CASCADE")
+    return Column(column.partition(".")[2], _name(), owner, primary_key=True)
+
+
+def _tag_columns() -> tuple[Column[str], Column[str]]:
+    return (
+        Column("key", String(128), primary_key=True),
+        Column("value", String(256), nullable=False),
     )
 
 
@@ -54,7 +63,7 @@ metadata = MetaData()
 streams = Table(
     "streams",
     metadata,
-    Column("stream_id", _stream_id(), primary_key=True),
+    Column("stream_id", _name(), primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("description", Text),
     Column("role_arn", Text, nullable=False),
@@ -65,7 +74,7 @@ streams = Table(
 files = Table(
     "files",
     metadata,
-    _of_stream(),
+    _of("streams.stream_id"),
     Column("file_id", Integer, primary_key=True, autoincrement=False),
     Column("bucket", Text, nullable=False),
     Column("key", Text, nullable=False),
@@ -77,9 +86,8 @@ files = Table(
 tags = Table(
     "tags",
     metadata,
-    _of_stream(),
-    Column("key", String(128), primary_key=True),
-    Column("value", String(256), nullable=False),
+    _of("streams.stream_id"),
+    *_tag_columns(),
 )
 
 secrets = Table(
@@ -87,4 +95,68 @@ secrets = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", LargeBinary, nullable=False),
+)
+
+MAX_PATH = 7 * 129
+"""Characters in the path of a thing group: seven names, each with a slash."""
+
+thing_types = Table(
+    "thing_types",
+    metadata,
+    Column("thing_type_name", _name(), primary_key=True),
+    Column("thing_type_id", String(36), nullable=False),
+    Column("description", Text),
+    Column("searchable_attributes", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("deprecated_at", UtcDateTime),
+)
+
+thing_type_tags = Table("thing_type_tags", metadata, _of("thing_types.thing_type_name"), *_tag_columns())
+
+things = Table(
+    "things",
+    metadata,
+    Column("thing_name", _name(), primary_key=True),
+    Column("thing_id", String(36), nullable=False),
+    Column("thing_type_name", _name(), ForeignKey("thing_types.thing_type_name")),
+    Column("version", BigInteger, nullable=False),
+    Index("things_by_type", "thing_type_name", "thing_name"),
+)
+
+thing_attributes = Table(
+    "thing_attributes",
+    metadata,
+    _of("things.thing_name"),
+    Column("name", _name(), primary_key=True),
+    Column("value", _name(800), nullable=False),
+    Index("things_by_attribute", "name", "value", "thing_name"),
+)
+
+thing_groups = Table(
+    "thing_groups",
+    metadata,
+    Column("thing_group_name", _name(), primary_key=True),
+    Column("thing_group_id", String(36), nullable=False),
+    Column("parent_name", _name(), ForeignKey("thing_groups.thing_group_name")),
+    # The names from the root's to its own, each with a slash behind it. They never change, and a group and
+    # all that is below it are one range of paths.
+    Column("path", _name(MAX_PATH), nullable=False, unique=True),
+    Column("version", BigInteger, nullable=False),
+    Column("description", Text),
+    Column("attributes", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("thing_groups_by_parent", "parent_name", "thing_group_name"),
+)
+
+thing_group_tags = Table("thing_group_tags", metadata, _of("thing_groups.thing_group_name"), *_tag_columns())
+
+memberships = Table(
+    "memberships",
+    metadata,
+    # By path, so that the members of a group and of all groups below it are one range too.
+    Column(
+        "group_path", _name(MAX_PATH), ForeignKey("thing_groups.path", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("thing_name", _name(), ForeignKey("things.thing_name", ondelete="CASCADE"), primary_key=True),
+    Index("memberships_by_thing", "thing_name", "group_path"),
 )

@@ -1,9 +1,10 @@
 """Tags: each kind of resource has a table of its own for them, whose rows go with the resource."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
+from broker_bridge.registry.database import Database
 from broker_bridge.registry.errors import TooManyTags
 
 MAX_TAGS = 50
@@ -39,3 +40,31 @@ class Tags:
         """Removes the tags of those keys, where they are there."""
         chosen = (self._owner == owner) & self._table.c.key.in_(list(keys))
         connection.execute(delete(self._table).where(chosen))
+
+
+class Tagging:
+    """The tags of one kind of resource, changed by themselves. Each call is a transaction of its own."""
+
+    def __init__(self, database: Database, tags: Tags, find: Callable[[Connection, str], object]) -> None:
+        """`find` raises the kind's NotFound."""
+        self._database = database
+        self._tags = tags
+        self._find = find
+
+    def tag(self, owner: str, tags: Mapping[str, str]) -> None:
+        """Adds the tags; one whose key is there already gets the new value. NotFound, TooManyTags."""
+        with self._database.changing() as connection:
+            self._find(connection, owner)
+            self._tags.add(connection, owner, tags)
+
+    def untag(self, owner: str, keys: Iterable[str]) -> None:
+        """Removes the tags of those keys, where they are there. NotFound."""
+        with self._database.changing() as connection:
+            self._find(connection, owner)
+            self._tags.remove(connection, owner, keys)
+
+    def tags(self, owner: str) -> dict[str, str]:
+        """The owner's tags, by key. NotFound."""
+        with self._database.reading() as connection:
+            self._find(connection, owner)
+            return self._tags.all(connection, owner)

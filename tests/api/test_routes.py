@@ -16,15 +16,35 @@ from broker_bridge.api.routes import Router
 from tests.api.running import Running
 
 IMPLEMENTED = {
+    "AddThingToThingGroup",
     "CreateStream",
+    "CreateThing",
+    "CreateThingGroup",
+    "CreateThingType",
     "DeleteStream",
+    "DeleteThing",
+    "DeleteThingGroup",
+    "DeleteThingType",
+    "DeprecateThingType",
     "DescribeEndpoint",
     "DescribeStream",
+    "DescribeThing",
+    "DescribeThingGroup",
+    "DescribeThingType",
     "ListStreams",
     "ListTagsForResource",
+    "ListThingGroups",
+    "ListThingGroupsForThing",
+    "ListThingTypes",
+    "ListThings",
+    "ListThingsInThingGroup",
+    "RemoveThingFromThingGroup",
     "TagResource",
     "UntagResource",
     "UpdateStream",
+    "UpdateThing",
+    "UpdateThingGroup",
+    "UpdateThingGroupsForThing",
 }
 
 

@@ -298,7 +298,7 @@ def test_the_last_version_is_the_last(api: Running, iot: Any) -> None:
     from broker_bridge.registry import schema
 
     iot.create_stream(streamId="old", files=[file_entry()], roleArn=ROLE)
-    with api.registry._engine.begin() as connection:
+    with api.registry._database.changing() as connection:
         connection.execute(
             update(schema.streams).where(schema.streams.c.stream_id == "old").values(version=65534)
         )

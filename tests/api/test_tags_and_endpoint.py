@@ -1,4 +1,4 @@
-"""Tags of streams, and DescribeEndpoint."""
+"""Tags (of streams; those of others are with them), and DescribeEndpoint."""
 
 import uuid
 from collections.abc import Callable
@@ -86,19 +86,22 @@ def test_tags_that_cannot_be(lax: Any, iot: Any, tagged: str, tags: Any, said: s
     [
         ("arn:aws:iot:us-east-1:123456789012:stream/x", "region is 'us-east-1', not 'eu-central-1'"),
         ("arn:aws:iot:eu-central-1:000000000000:stream/x", "account is '000000000000', not '123456789012'"),
-        ("arn:aws:iot:eu-central-1:123456789012:thing/x", "resource type is 'thing', not 'stream'"),
+        (
+            "arn:aws:iot:eu-central-1:123456789012:thing/x",
+            "resource type is 'thing', not 'stream' or 'thinggroup'",
+        ),
         ("arn:aws:s3:eu-central-1:123456789012:stream/x", "not an ARN of AWS IoT"),
         ("arn:aws-cn:iot:eu-central-1:123456789012:stream/x", "not an ARN of AWS IoT"),
-        (arn(""), "no stream id"),
-        (arn("x/y"), "no stream id"),
-        (arn("x" * 129), "no stream id"),
+        (arn(""), "no name of a stream"),
+        (arn("x/y"), "no name of a stream"),
+        (arn("x" * 129), "no name of a stream"),
         (arn("x\n"), "not an ARN"),
         ("x", "not an ARN"),
         ("", "not an ARN"),
         ("arn:" * 10000, "not an ARN"),
     ],
 )
-def test_only_arns_of_our_streams_have_tags(iot: Any, api: Running, resource: str, said: str) -> None:
+def test_only_arns_of_ours_have_tags(iot: Any, api: Running, resource: str, said: str) -> None:
     for call in (
         lambda: iot.tag_resource(resourceArn=resource, tags=[]),
         lambda: iot.untag_resource(resourceArn=resource, tagKeys=["k"]),

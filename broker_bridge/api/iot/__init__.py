@@ -1,7 +1,7 @@
-"""AWS IoT's control plane (service `iot`): streams, their tags, and where the broker is."""
+"""AWS IoT's control plane (service `iot`): streams, things and their groups, tags, the broker's address."""
 
 from broker_bridge.api.context import Context
-from broker_bridge.api.iot import endpoint, streams, tags
+from broker_bridge.api.iot import endpoint, streams, tags, thing_groups, thing_types, things
 from broker_bridge.api.iot.errors import InvalidRequestException, translate
 from broker_bridge.api.service import Amendments, Service
 
@@ -12,13 +12,15 @@ def _amend(context: Context) -> Amendments:
         "StreamFile": {"required": ["fileId", "s3Location"]},
         "S3Location": {"required": ["bucket", "key"]},
         "StreamFiles": {"max": context.limits.files_per_stream},
+        # AWS's quota; the model is silent.
+        "SearchableAttributes": {"max": 3},
     }
 
 
 SERVICE = Service(
     name="iot",
     signing_name="iot",
-    modules=(streams, tags, endpoint),
+    modules=(streams, things, thing_types, thing_groups, tags, endpoint),
     invalid=InvalidRequestException,
     amend=_amend,
     translate=translate,

@@ -1,35 +1,45 @@
-"""ARNs of streams: `arn:aws:iot:{region}:{account}:stream/{streamId}` (PROTOCOL "The control plane")."""
+"""ARNs of what AWS IoT has: `arn:aws:iot:{region}:{account}:{type}/{name}`."""
 
 import re
+from collections.abc import Collection
 
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot.errors import InvalidRequestException
 
+STREAM, THING, THING_GROUP, THING_TYPE = "stream", "thing", "thinggroup", "thingtype"
+
 _ARN = re.compile(r"arn:aws:iot:([^:]*):([^:]*):([^:/]*)/(.*)")
-_STREAM_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_NAMES = {
+    STREAM: re.compile(r"[a-zA-Z0-9_-]{1,128}"),
+    THING: re.compile(r"[a-zA-Z0-9:_-]{1,128}"),
+    THING_GROUP: re.compile(r"[a-zA-Z0-9:_-]{1,128}"),
+    THING_TYPE: re.compile(r"[a-zA-Z0-9:_-]{1,128}"),
+}
+"""What names look like, by resource type."""
 
 
-def stream_arn(context: Context, stream_id: str) -> str:
-    """The stream's ARN."""
-    return f"arn:aws:iot:{context.region}:{context.account}:stream/{stream_id}"
+def arn(context: Context, kind: str, name: str) -> str:
+    """The ARN of the resource of that type and name."""
+    return f"arn:aws:iot:{context.region}:{context.account}:{kind}/{name}"
 
 
-def stream_id(context: Context, arn: str) -> str:
-    """The stream that the `resourceArn` of a request names, whether there is such a stream or not.
+def resource(context: Context, given: str, member: str, kinds: Collection[str]) -> tuple[str, str]:
+    """Type and name of the resource that an ARN names, whether there is one or not.
 
-    Raises InvalidRequestException for what is no ARN of a stream of this region and account.
+    Raises InvalidRequestException for what is no ARN of this region and account, or of none of those types;
+    `member` is where it stands in the request.
     """
-    match = _ARN.fullmatch(arn)
+    match = _ARN.fullmatch(given)
     if match is None:
-        raise InvalidRequestException("resourceArn: it is not an ARN of AWS IoT")
+        raise InvalidRequestException(f"{member}: it is not an ARN of AWS IoT")
     region, account, kind, name = match.groups()
-    for what, found, wanted in (
-        ("region", region, context.region),
-        ("account", account, context.account),
-        ("resource type", kind, "stream"),
-    ):
+    for what, found, wanted in (("region", region, context.region), ("account", account, context.account)):
         if found != wanted:
-            raise InvalidRequestException(f"resourceArn: its {what} is {found[:64]!r}, not {wanted!r}")
-    if not _STREAM_ID.fullmatch(name):
-        raise InvalidRequestException("resourceArn: it holds no stream id, 1 to 128 of [a-zA-Z0-9_-]")
-    return name
+            raise InvalidRequestException(f"{member}: its {what} is {found[:64]!r}, not {wanted!r}")
+    if kind not in kinds:
+        raise InvalidRequestException(
+            f"{member}: its resource type is {kind[:64]!r}, not {' or '.join(map(repr, kinds))}"
+        )
+    if not _NAMES[kind].fullmatch(name):
+        raise InvalidRequestException(f"{member}: it holds no name of a {kind}, {_NAMES[kind].pattern}")
+    return kind, name

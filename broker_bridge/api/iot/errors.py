@@ -1,7 +1,14 @@
 """The errors of AWS IoT's API, named as its model names them; the model has their HTTP statuses."""
 
 from broker_bridge.api.errors import ApiError, ServiceUnavailableException
-from broker_bridge.registry.errors import RegistryError, RegistryUnavailable, StreamNotFound, TooManyTags
+from broker_bridge.registry.errors import (
+    NotAllowed,
+    NotFound,
+    RegistryError,
+    RegistryUnavailable,
+    TooManyTags,
+    VersionConflict,
+)
 
 
 class InvalidRequestException(ApiError):
@@ -9,11 +16,15 @@ class InvalidRequestException(ApiError):
 
 
 class ResourceNotFoundException(ApiError):
-    """No such stream, or no such bucket, object or object version that a stream is to have."""
+    """No such stream, thing, …, or no such bucket, object or object version that a stream is to have."""
 
 
 class ResourceAlreadyExistsException(ApiError):
-    """There is a stream of that id. Members: resourceId, resourceArn."""
+    """There is one of that name already. Members: resourceId, resourceArn."""
+
+
+class VersionConflictException(ApiError):
+    """It is not at the version that the request expects."""
 
 
 class LimitExceededException(ApiError):
@@ -27,8 +38,12 @@ class UnauthorizedException(ApiError):
 def translate(error: Exception) -> ApiError | None:
     """What the registry raises, as AWS IoT calls it. None for what is a fault of ours."""
     match error:
-        case StreamNotFound():
-            return ResourceNotFoundException(f"streamId: there is no stream {error.stream_id}")
+        case NotFound():
+            return ResourceNotFoundException(str(error))
+        case NotAllowed():
+            return InvalidRequestException(str(error))
+        case VersionConflict():
+            return VersionConflictException(f"expectedVersion: {error}")
         case TooManyTags():
             return LimitExceededException(
                 f"tags: {error.owner} would have {error.count}, over the maximum of {error.limit}"

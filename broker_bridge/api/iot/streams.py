@@ -173,7 +173,7 @@ def list_streams(
 def _summary(context: Context, stream: Stream) -> dict[str, object]:
     summary: dict[str, object] = {
         "streamId": stream.stream_id,
-        "streamArn": arns.stream_arn(context, stream.stream_id),
+        "streamArn": arns.arn(context, arns.STREAM, stream.stream_id),
         "streamVersion": stream.version,
     }
     if stream.description is not None:
@@ -192,7 +192,7 @@ def _exists(context: Context, stream_id: str) -> ResourceAlreadyExistsException:
     return ResourceAlreadyExistsException(
         f"streamId: stream {stream_id} exists already",
         resourceId=stream_id,
-        resourceArn=arns.stream_arn(context, stream_id),
+        resourceArn=arns.arn(context, arns.STREAM, stream_id),
     )
 
 

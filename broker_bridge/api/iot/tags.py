@@ -1,11 +1,34 @@
-"""TagResource, UntagResource, ListTagsForResource. Streams alone have tags so far."""
+"""TagResource, UntagResource, ListTagsForResource, for whatever has tags."""
 
-from typing import NotRequired, TypedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NotRequired, Protocol, TypedDict
 
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot import arns
 from broker_bridge.api.iot.errors import InvalidRequestException
 from broker_bridge.pace import check_tag
+from broker_bridge.registry.registry import Registry
+
+
+class Taggable(Protocol):
+    """One kind of resource with tags, in the registry."""
+
+    def tag(self, name: str, tags: Mapping[str, str], /) -> None:
+        """Adds the tags, or replaces their values."""
+
+    def untag(self, name: str, keys: Iterable[str], /) -> None:
+        """Removes the tags of those keys."""
+
+    def tags(self, name: str, /) -> Mapping[str, str]:
+        """The tags, by key."""
+
+
+_TAGGABLE: Mapping[str, Callable[[Registry], Taggable]] = {
+    arns.STREAM: lambda registry: registry,
+    arns.THING_GROUP: lambda registry: registry.thing_groups.tagging,
+    arns.THING_TYPE: lambda registry: registry.thing_types.tagging,
+}
+"""What has tags, by the resource type of its ARN."""
 
 
 class Tag(TypedDict):
@@ -20,13 +43,15 @@ def tag_resource(context: Context, *, resource_arn: str, tags: list[Tag]) -> dic
 
     ResourceNotFoundException, LimitExceededException (over 50), InvalidRequestException.
     """
-    context.registry.tag(arns.stream_id(context, resource_arn), tag_values(tags))
+    taggable, name = _resource(context, resource_arn)
+    taggable.tag(name, tag_values(tags))
     return {}
 
 
 def untag_resource(context: Context, *, resource_arn: str, tag_keys: list[str]) -> dict[str, object]:
     """Removes the tags of those keys; keys that are not there do no harm. ResourceNotFoundException."""
-    context.registry.untag(arns.stream_id(context, resource_arn), tag_keys)
+    taggable, name = _resource(context, resource_arn)
+    taggable.untag(name, tag_keys)
     return {}
 
 
@@ -34,10 +59,10 @@ def list_tags_for_resource(
     context: Context, *, resource_arn: str, next_token: str | None = None
 ) -> dict[str, object]:
     """All tags, by key: they fit one page, so that no token was ever given out. ResourceNotFoundException."""
-    stream_id = arns.stream_id(context, resource_arn)
+    taggable, name = _resource(context, resource_arn)
     if next_token is not None:
         raise InvalidRequestException("nextToken: not one that ListTagsForResource gave out")
-    tags = context.registry.tags(stream_id)
+    tags = taggable.tags(name)
     return {"tags": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
 
 
@@ -60,3 +85,8 @@ def tag_values(tags: list[Tag]) -> dict[str, str]:
         except ValueError as error:
             raise InvalidRequestException(f"tags[{i}]: {error}") from None
     return values
+
+
+def _resource(context: Context, resource_arn: str) -> tuple[Taggable, str]:
+    kind, name = arns.resource(context, resource_arn, "resourceArn", _TAGGABLE)
+    return _TAGGABLE[kind](context.registry), name
