@@ -32,6 +32,8 @@ MESSAGE_HEAD = 600
 LEAST_PAUSE = 0.001
 """Seconds from one timer to the next: what event loops can tell apart."""
 
+_DISCONNECT = b"\xe0\x00"
+
 
 class Device:
     """One device. `power_on` starts it, in a running event loop; its end is told to `site.ended`."""
@@ -312,30 +314,35 @@ class Device:
         self._cut_at = self._retry_at = math.inf
 
     def _downloaded(self, fetch: Fetch) -> None:
-        # Until the flash has taken the last blocks too; what we read back is no part of the device's time.
-        seconds = max(time.monotonic(), self._busy_until) - self._began
-        expected = self.order.sha256 or fetch.digest.hex()
-        self._power_off(b"\xe0\x00")
+        expected = (self.order.sha256 or fetch.digest.hex()).lower()
+        self._power_off(_DISCONNECT)
         self.state = State.CHECKING
+        # The flash has yet to take the last blocks.
+        self._loop.call_later(max(0.0, self._busy_until - time.monotonic()), self._check, expected)
 
-        def check(future: "asyncio.Future[str]") -> None:
-            if future.cancelled() or self.state is State.ENDED:
+    def _check(self, expected: str) -> None:
+        if self.state is not State.CHECKING:
+            return
+        seconds = time.monotonic() - self._began  # what we read back is no part of the device's time
+
+        def checked(future: "asyncio.Future[str]") -> None:
+            if future.cancelled() or self.state is not State.CHECKING:
                 return
             if error := future.exception():
                 self._end(Outcome.FAILED, f"the store cannot be read back: {error}", seconds=seconds)
-            elif (found := future.result()) == expected.lower():
+            elif (found := future.result()) == expected:
                 self._end(Outcome.DONE, seconds=seconds, sha256=found)
             else:
                 reason = f"the store holds SHA-256 {found}, not {expected}"
                 self._end(Outcome.MISMATCH, reason, seconds=seconds, sha256=found)
 
-        self._loop.run_in_executor(self._site.checker, self._region.digest).add_done_callback(check)
+        self._loop.run_in_executor(self._site.checker, self._region.digest).add_done_callback(checked)
 
     def _end(
         self, outcome: Outcome, reason: str = "", code: str = "", *, seconds: float = 0.0, sha256: str = ""
     ) -> None:
         now = time.monotonic()
-        self._power_off(b"\xe0\x00")
+        self._power_off(_DISCONNECT)
         waited = self.state is State.WAITING
         self.state = State.ENDED
         machine, order = self._machine, self.order

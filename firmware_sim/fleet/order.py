@@ -21,7 +21,7 @@ class State(Enum):
     OFF = "off"
     """Without power."""
     CHECKING = "checking"
-    """What its store holds."""
+    """What its store holds, once the flash has taken the last blocks."""
     ENDED = "ended"
 
 

@@ -164,8 +164,11 @@ class _Fleet:
                     loop.call_later(device.order.start, self._start, device)
                 loop.add_signal_handler(signal.SIGINT, self._stop)
                 ticking = loop.create_task(self._tick())
-                await self._ended.wait()
-                ticking.cancel()
+                ending = loop.create_task(self._ended.wait())
+                await asyncio.wait({ending, ticking}, return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
+                if not ticking.cancel():
+                    ticking.result()  # it does not end by itself: `progress` has raised
                 if self._progress:
                     self._progress(self._snapshot())
             finally:

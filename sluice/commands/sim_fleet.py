@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.failure import DIFFERS, DONE, FAILED, INTERRUPTED, REJECTED, Failure, SettingsError
+from sluice.failure import DIFFERS, DONE, FAILED, INTERRUPTED, REJECTED, SettingsError
 from sluice.loading import Loaded
 from sluice.settings import Settings
 
@@ -95,7 +95,7 @@ def _check_plot(path: Path) -> None:
     try:
         check(path)
     except CannotDraw as error:
-        raise Failure(str(error)) from None
+        raise SettingsError(str(error)) from None
 
 
 def _run(settings: Settings, orders: "list[Order]") -> "Report":
