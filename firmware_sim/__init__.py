@@ -1,1 +1,1 @@
-"""The place of simulated microcontrollers: flash, boot loader, links, fleets. Nothing is here yet."""
+"""Simulated devices: flash, boot loader, power cuts, bad links, serial gateway, boards and fleets."""
