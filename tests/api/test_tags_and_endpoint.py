@@ -88,7 +88,7 @@ def test_tags_that_cannot_be(lax: Any, iot: Any, tagged: str, tags: Any, said: s
         ("arn:aws:iot:eu-central-1:000000000000:stream/x", "account is '000000000000', not '123456789012'"),
         (
             "arn:aws:iot:eu-central-1:123456789012:thing/x",
-            "resource type is 'thing', not 'stream' or 'thinggroup'",
+            "type is 'thing', not 'stream' or 'thinggroup'",
         ),
         ("arn:aws:s3:eu-central-1:123456789012:stream/x", "not an ARN of AWS IoT"),
         ("arn:aws-cn:iot:eu-central-1:123456789012:stream/x", "not an ARN of AWS IoT"),

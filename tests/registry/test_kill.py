@@ -27,6 +27,28 @@ for number in range(start, start + 100000):
     registry.tag(name, {"three": "3"})
 """
 
+THINGS_WRITER = """
+import sys
+from broker_bridge.registry.registry import Registry
+from tests.registry.making import group, thing, thing_type
+
+registry = Registry.open(sys.argv[1])
+thing_type(registry, "pump")
+for name in ("odd", "even"):
+    group(registry, name)
+start = registry.things.count()
+for number in range(start, start + 100000):
+    name = f"t{number:06}"
+    thing(registry, name, "pump", one="1", two="1")
+    print(name, 1, flush=True)
+    registry.thing_groups.change(name, join=["even"])
+    registry.things.update(name, remove_type=True, attributes={"one": "2", "two": "2"})
+    print(name, 2, flush=True)
+    registry.thing_groups.change(name, leave=["even"], join=["odd"])
+    registry.things.update(name, type_name="pump", attributes={"one": "3", "two": "3"})
+    print(name, 3, flush=True)
+"""
+
 
 def whole(registry: Registry, stream: Stream) -> bool:
     """Whether nothing of the stream's version is missing."""
@@ -63,6 +85,36 @@ def test_acknowledged_changes_survive_kill(url: str, tmp_path: Path) -> None:
         acknowledged = {name: stream.version for name, stream in streams.items()}
         registry.close()
     assert len(acknowledged) >= 40
+
+
+def test_acknowledged_things_survive_kill(url: str) -> None:
+    acknowledged: dict[str, int] = {}
+    for lines in (1, 20, 51):
+        command = [sys.executable, "-c", THINGS_WRITER, url]
+        root = Path(__file__).parents[2]
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            read = [writer.stdout.readline() for _ in range(lines)]
+            writer.kill()
+            read += writer.stdout.read().splitlines(keepends=True)
+        for line in read:
+            if line.endswith("\n"):
+                name, version = line.split()
+                acknowledged[name] = int(version)
+        registry = Registry.open(url)
+        things = {one.name: one for one in registry.things.list(limit=10**6).items}
+        assert things.keys() >= acknowledged.keys()
+        assert len(things) <= len(acknowledged) + 1
+        for name, one in things.items():
+            assert one.version >= acknowledged.get(name, 1)
+            assert one.attributes == {"one": str(one.version), "two": str(one.version)}
+            assert one.type_name == (None if one.version == 2 else "pump")
+            groups = list(registry.thing_groups.of_thing(name, limit=5).items)
+            # A change of groups stands before the update that follows it, never half.
+            assert groups in {1: ([], ["even"]), 2: (["even"], ["odd"]), 3: (["odd"],)}[one.version]
+        acknowledged = {name: one.version for name, one in things.items()}
+        registry.close()
+    assert len(acknowledged) >= 20
 
 
 @pytest.mark.parametrize(
