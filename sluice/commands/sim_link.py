@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
-from sluice.failure import DONE, SettingsError
+from sluice.failure import DONE, UNREACHABLE, Failure, SettingsError
 from sluice.loading import Loaded
 from sluice.settings import masked
 
@@ -47,9 +47,12 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
 
     with failures():
         link = find_link(sim.link, sim.link_file)
+    try:
         counts = serve(
             broker.hostname, broker.port or 1883, link, seed=sim.seed, host=host, port=port, ready=ready
         )
+    except OSError as error:
+        raise Failure(f"cannot listen on {sim.listen}: {error.strerror or error}", UNREACHABLE) from None
     if settings.json:
         print(json.dumps(asdict(counts)))
         return DONE
