@@ -61,6 +61,9 @@ FLAGS = {
     "lost": Flag("share of messages that are lost, 0 to 1 [0]", "SHARE"),
     "cuts": Flag("power cuts in one run at most [2]", "N"),
     "torn": Flag("what a cut leaves: of none, whole, prefix, bits, weak [all of them]", "KIND,..."),
+    "micropython": Flag("MicroPython 1.25 for Unix to run firmware on [CPython]", "PATH"),
+    "library": Flag("the device library compiled for it, by `make mpy` [dist/mpy]", "DIR"),
+    "heap": Flag("its heap, in bytes or as 64k [128k]", "SIZE"),
     "log_level": Flag("debug, info, warning or error [info]", "LEVEL"),
     "log_format": Flag("text or json lines [text on a terminal, else json]", "FORMAT"),
 }

@@ -31,7 +31,8 @@ class SimSettings:
     listen: str = "127.0.0.1:1884"
     """Where the relay of `sim link` listens, host:port; port 0 takes a free one."""
     update: str = "good"
-    """What `sim power` installs: `good`, `forged`, `rotten`, `truncated`, `older` or `silent`."""
+    """What `sim power` installs: `good`, `forged`, `rotten`, `truncated`, `older` or `silent`; `sim board`:
+    `good`, `forged`, `older` or `silent`."""
     image_size: int = 24_000
     """Bytes of its image, without head and signature."""
     sector_size: int = 4096
@@ -48,3 +49,9 @@ class SimSettings:
     """Power cuts in one run at most."""
     torn: str | None = None
     """What a power cut leaves of a flash operation: some of `none,whole,prefix,bits,weak`; not set: each."""
+    micropython: Path | None = None
+    """MicroPython 1.25 for Unix, on which the firmware of `sim board` runs; not set: on CPython."""
+    library: Path = Path("dist/mpy")
+    """The device library compiled for it: what `make mpy` makes."""
+    heap: str = "128k"
+    """Its heap: bytes, or with `k` or `m`."""

@@ -21,8 +21,9 @@ class Interpreter:
 
 
 def cpython() -> Interpreter:
-    """This one, without its buffer before the console and with nothing more to import from."""
-    return Interpreter((sys.executable, "-u", "-P"), dict(os.environ))
+    """This one, with this very code, installed or not, and no buffer before its console."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return Interpreter((sys.executable, "-u", "-P"), {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
 
 
 def micropython(program: Path, library: Path, heap: str = "256k") -> Interpreter:

@@ -5,6 +5,7 @@ COMMANDS = {
     "link": "a relay in front of a broker that does to MQTT what a bad link does",
     "links": "the kinds of links there are",
     "power": "an update whose power is cut in every flash operation in turn",
+    "board": "an update of a board whose firmware is a process, and is killed at random instants",
     "microbit": "a download on an emulated micro:bit with 16 KB of RAM",
 }
 EXAMPLES = """examples:
