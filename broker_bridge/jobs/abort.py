@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from broker_bridge.jobs.states import Execution, Status
+from broker_bridge.jobs.execution import Execution, Status
 
 
 class FailureType(StrEnum):

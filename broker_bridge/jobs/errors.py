@@ -1,9 +1,6 @@
 """What can be wrong with what is asked of a job or of an execution. Nothing was changed."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from broker_bridge.jobs.states import Execution, JobStatus
+from broker_bridge.jobs.execution import Execution, JobStatus
 
 
 class JobError(Exception):
@@ -19,7 +16,6 @@ class JobNotFound(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id}")
-        self.job_id = job_id
 
 
 class JobExists(JobError):
@@ -27,26 +23,14 @@ class JobExists(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} exists already")
-        self.job_id = job_id
-
-
-class TargetNotFound(JobError):
-    """A thing or a thing group that a job is meant for does not exist."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"there is no {kind} {name}")
-        self.kind = kind
-        self.name = name
 
 
 class InvalidJobState(JobError):
     """The job is in a state in which this cannot be done to it."""
 
-    def __init__(self, job_id: str, status: "JobStatus", wanted: str) -> None:
+    def __init__(self, job_id: str, status: JobStatus, wanted: str) -> None:
         """`wanted`: what was to be done to it."""
         super().__init__(f"job {job_id} is {status} and cannot be {wanted}")
-        self.job_id = job_id
-        self.status = status
 
 
 class TooManyJobs(JobError):
@@ -59,15 +43,21 @@ class ExecutionNotFound(JobError):
     def __init__(self, job_id: str, thing: str, number: int | None) -> None:
         which = "execution" if number is None else f"execution {number}"
         super().__init__(f"thing {thing} has no {which} of job {job_id}")
-        self.job_id = job_id
-        self.thing = thing
-        self.number = number
+
+
+class ExecutionEnded(JobError):
+    """A device asked about an execution that has ended (AWS: TerminalStateReached)."""
+
+    def __init__(self, execution: Execution) -> None:
+        """`execution` as it is."""
+        super().__init__(f"the execution of job {execution.job_id} has ended: it is {execution.status}")
+        self.execution = execution
 
 
 class InvalidTransition(JobError):
     """The execution cannot go to that state from the one that it is in."""
 
-    def __init__(self, execution: "Execution", wanted: str) -> None:
+    def __init__(self, execution: Execution, wanted: str) -> None:
         """`execution` as it is; `wanted`: what was to become of it."""
         super().__init__(f"an execution that is {execution.status} cannot become {wanted}")
         self.execution = execution
@@ -76,7 +66,7 @@ class InvalidTransition(JobError):
 class VersionMismatch(JobError):
     """The execution is not at the version that the caller expected: somebody else changed it."""
 
-    def __init__(self, execution: "Execution", expected: int) -> None:
+    def __init__(self, execution: Execution, expected: int) -> None:
         """`execution` as it is."""
         super().__init__(f"the execution is at version {execution.version}, not at {expected}")
         self.execution = execution

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker_bridge.jobs.abort import FailureType
-from broker_bridge.jobs.states import Execution, Status
+from broker_bridge.jobs.execution import Execution, Status
 
 MAX_RETRIES = 10
 """Of one thing, for both kinds of failure together (AWS)."""

@@ -14,6 +14,10 @@ from broker_bridge import pace
 from broker_bridge.registry import schema
 from broker_bridge.registry.database import Database
 from broker_bridge.registry.errors import StreamExists, StreamNotFound, VersionConflict
+from broker_bridge.registry.jobs.devices import DeviceJobs
+from broker_bridge.registry.jobs.ledger import Ledger
+from broker_bridge.registry.jobs.steps import JobSteps
+from broker_bridge.registry.jobs.store import Jobs
 from broker_bridge.registry.streams import Stream, StreamFile
 from broker_bridge.registry.tagging import Tags
 from broker_bridge.registry.thing_groups import ThingGroups
@@ -40,6 +44,10 @@ class Registry:
         self.things = Things(opened)
         self.thing_types = ThingTypes(opened)
         self.thing_groups = ThingGroups(opened)
+        self.job_changes = Ledger(opened)
+        self.jobs = Jobs(opened, self.job_changes)
+        self.device_jobs = DeviceJobs(self.job_changes)
+        self.job_steps = JobSteps(self.job_changes)
         self._callbacks: list[Callable[[str], None]] = []
 
     @classmethod

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from broker_bridge.jobs import states
 from broker_bridge.jobs.abort import Criterion, FailureType, Tally, counted, met
+from broker_bridge.jobs.execution import Execution, Status
 from broker_bridge.jobs.retries import Retries, next_try, queued
-from broker_bridge.jobs.states import Execution, Status
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 ENDS = [Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.TIMED_OUT, Status.CANCELED, Status.REMOVED]

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broker_bridge.jobs import states
 from broker_bridge.jobs.errors import InvalidJob, InvalidTransition, VersionMismatch
+from broker_bridge.jobs.execution import FROM_DEVICE, PENDING, Execution, Status
 from broker_bridge.jobs.retries import queued
-from broker_bridge.jobs.states import FROM_DEVICE, PENDING, Execution, Status
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DETAILS = st.none() | st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "ü"]))

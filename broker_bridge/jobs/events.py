@@ -1,0 +1,46 @@
+"""What happened to jobs, for those who are to be told: `$aws/events/…` and the devices concerned."""
+
+from dataclasses import dataclass
+
+from broker_bridge.jobs.execution import Execution
+from broker_bridge.jobs.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that AWS publishes on `$aws/events/job/{jobId}/{operation}`."""
+
+    operation: str
+    """completed, canceled, cancellation_in_progress, deletion_in_progress or deleted."""
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionEvent:
+    """An execution ended: `$aws/events/jobExecution/{jobId}/{operation}`."""
+
+    operation: str
+    """succeeded, failed, rejected, canceled, timed_out, removed or deleted."""
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class NextChanged:
+    """Another execution, or none, is the thing's next one. `notices` has it until it was announced."""
+
+    thing: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChanged:
+    """An execution was added to, or removed from, those pending for the thing."""
+
+    thing: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDue:
+    """The engine has to look again, perhaps sooner than it thought."""
+
+
+Event = JobEvent | ExecutionEvent | NextChanged | PendingChanged | EngineDue

@@ -1,0 +1,1 @@
+"""Jobs and their executions in SQL: what the rules in `broker_bridge.jobs` decide, kept."""

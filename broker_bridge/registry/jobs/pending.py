@@ -1,0 +1,144 @@
+"""What is pending for a thing, which of it is next, and whether the thing was told.
+
+The next execution is the oldest in progress, else the oldest that is queued (AWS: in the order in which they
+were created). Queued executions of a job that was canceled do not count, and nothing of a job that is being
+deleted: such a job is stopped by one change of its own row, and its executions follow in small steps.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from broker_bridge.jobs.events import Event, NextChanged, PendingChanged
+from broker_bridge.jobs.execution import Execution, JobStatus, Status
+from broker_bridge.registry.jobs import rows
+from broker_bridge.registry.jobs.tables import executions, jobs, notices
+
+_BATCH = 500
+"""Things asked about at once: each is a parameter of the statement."""
+
+_COUNTS = executions.c.place.is_not(None) & (
+    (jobs.c.status == JobStatus.IN_PROGRESS)
+    | (
+        (jobs.c.status == JobStatus.CANCELED)
+        & jobs.c.force_canceled.is_(False)
+        & (executions.c.status == Status.IN_PROGRESS)
+    )
+)
+_ORDER = (executions.c.place, executions.c.queued_at, executions.c.job_number)
+_OF_THING = rows.EXECUTION.where(executions.c.thing_name == bindparam("thing"), _COUNTS).order_by(*_ORDER)
+_NEXT = _OF_THING.limit(1)
+_DUE = notices.c.next_changes.is_not(None) | notices.c.list_changes.is_not(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A thing that is to be told something."""
+
+    thing: str
+    next_changes: int
+    """Above 0: that another execution is its next one, with `notify-next`."""
+    list_changes: int
+    """Above 0: that its list of pending executions changed, with `notify`."""
+
+
+def next_of(connection: Connection, thing: str) -> Execution | None:
+    """The thing's next execution, or None."""
+    row = connection.execute(_NEXT, {"thing": thing}).one_or_none()
+    return None if row is None else rows.execution(row)
+
+
+def all_of(connection: Connection, thing: str, limit: int) -> list[Execution]:
+    """The thing's pending executions, the next one first, at most `limit` of each state."""
+    found: list[Execution] = []
+    for status in (Status.IN_PROGRESS, Status.QUEUED):
+        chosen = _OF_THING.where(executions.c.status == status).limit(limit)
+        found += map(rows.execution, connection.execute(chosen, {"thing": thing}))
+    return found
+
+
+def refresh(connection: Connection, things: Iterable[str], listed: set[str]) -> list[Event]:
+    """Notes for each thing whether its next execution is another one now; for `listed`, that its list is.
+
+    `listed` are among `things`. Returns what changed.
+    """
+    names = sorted(things)
+    events: list[Event] = []
+    for start in range(0, len(names), _BATCH):
+        events += _refresh(connection, names[start : start + _BATCH], listed)
+    return events
+
+
+def _refresh(connection: Connection, names: Sequence[str], listed: set[str]) -> list[Event]:
+    next_ones: dict[str, tuple[int, int]] = {}
+    chosen = (
+        select(executions.c.thing_name, executions.c.job_number, executions.c.execution_number)
+        .join_from(executions, jobs)
+        .where(executions.c.thing_name.in_(names), _COUNTS)
+        .order_by(executions.c.thing_name, *_ORDER)
+    )
+    for thing, job, number in connection.execute(chosen):
+        next_ones.setdefault(thing, (job, number))
+    there = {
+        row.thing_name: row
+        for row in connection.execute(select(notices).where(notices.c.thing_name.in_(names)))
+    }
+    events: list[Event] = []
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for thing in names:
+        row = there.get(thing)
+        known = None if row is None or row.job_number is None else (row.job_number, row.execution_number)
+        now = next_ones.get(thing)
+        if now == known and thing not in listed:
+            continue
+        next_changes = None if row is None else row.next_changes
+        list_changes = None if row is None else row.list_changes
+        if now != known:
+            next_changes = (next_changes or 0) + 1
+            events.append(NextChanged(thing))
+        if thing in listed:
+            list_changes = (list_changes or 0) + 1
+            events.append(PendingChanged(thing))
+        job, number = now or (None, None)
+        values = {
+            "job_number": job,
+            "execution_number": number,
+            "next_changes": next_changes,
+            "list_changes": list_changes,
+        }
+        if row is None:
+            new.append({"thing_name": thing, **values})
+        else:
+            changed.append({"thing": thing, **values})
+    if new:
+        connection.execute(insert(notices), new)
+    if changed:
+        connection.execute(update(notices).where(notices.c.thing_name == bindparam("thing")), changed)
+    return events
+
+
+def due(connection: Connection, after: str, limit: int) -> list[Notice]:
+    """Things with a name behind `after` that are to be told something, by name, at most `limit`."""
+    chosen = (
+        select(notices).where(_DUE, notices.c.thing_name > after).order_by(notices.c.thing_name).limit(limit)
+    )
+    return [
+        Notice(row.thing_name, row.next_changes or 0, row.list_changes or 0)
+        for row in connection.execute(chosen)
+    ]
+
+
+def announced(connection: Connection, told: Iterable[Notice]) -> None:
+    """The things were told that. What changed since stays to be told."""
+    for notice in told:
+        mine = notices.c.thing_name == notice.thing
+        for column, count in (
+            (notices.c.next_changes, notice.next_changes),
+            (notices.c.list_changes, notice.list_changes),
+        ):
+            if count:
+                connection.execute(update(notices).where(mine, column == count).values({column.name: None}))
+        connection.execute(delete(notices).where(mine, notices.c.job_number.is_(None), ~_DUE))

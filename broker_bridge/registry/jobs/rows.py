@@ -1,0 +1,145 @@
+"""Between rows and what the rules work with."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from broker_bridge.jobs.abort import Tally
+from broker_bridge.jobs.errors import ExecutionNotFound, JobNotFound
+from broker_bridge.jobs.execution import Execution, JobStatus, Status
+from broker_bridge.jobs.job import COUNTS, Counts, Job
+from broker_bridge.registry.jobs.tables import GONE, executions, jobs
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_PLACES = {Status.IN_PROGRESS: 0, Status.QUEUED: 1}
+
+JOB = select(*(column for column in jobs.columns if column is not jobs.c.document))
+EXECUTION = select(executions, jobs.c.job_id).join_from(executions, jobs)
+THERE = executions.c.status != GONE
+"""Which executions were not deleted."""
+
+
+def job(row: Row[Any]) -> Job:
+    """From a row of JOB."""
+    return Job(
+        number=row.job_number,
+        job_id=row.job_id,
+        status=JobStatus(row.status),
+        continuous=row.continuous,
+        description=row.description,
+        document_source=row.document_source,
+        config_text=row.config,
+        reason_code=row.reason_code,
+        comment=row.comment,
+        force_canceled=row.force_canceled,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        completed_at=row.completed_at,
+        counts=Counts(*(row._mapping[name] for name in COUNTS)),
+        waiting=row.waiting,
+        notified=row.notified,
+        recent=tuple((_EPOCH + at * _MILLISECOND, count) for at, count in json.loads(row.recent)),
+        stopped=row.stopped,
+        tally=Tally(
+            row.tally_executed, row.tally_failed, row.tally_timed_out, row.tally_rejected, row.tally_any
+        ),
+        due_at=row.due_at,
+    )
+
+
+def job_values(value: Job) -> dict[str, Any]:
+    """A job's columns but for number, id and document."""
+    tally = value.tally
+    return {
+        "status": value.status,
+        "continuous": value.continuous,
+        "description": value.description,
+        "document_source": value.document_source,
+        "config": value.config_text,
+        "reason_code": value.reason_code,
+        "comment": value.comment,
+        "force_canceled": value.force_canceled,
+        "created_at": value.created_at,
+        "updated_at": value.updated_at,
+        "completed_at": value.completed_at,
+        **{name: getattr(value.counts, name) for name in COUNTS},
+        "waiting": value.waiting,
+        "notified": value.notified,
+        "recent": json.dumps([((at - _EPOCH) // _MILLISECOND, count) for at, count in value.recent]),
+        "stopped": value.stopped,
+        "tally_executed": tally.executed,
+        "tally_failed": tally.failed,
+        "tally_timed_out": tally.timed_out,
+        "tally_rejected": tally.rejected,
+        "tally_any": tally.any,
+        "due_at": value.due_at,
+    }
+
+
+def execution(row: Row[Any]) -> Execution:
+    """From a row of EXECUTION."""
+    return Execution(
+        job_id=row.job_id,
+        thing=row.thing_name,
+        number=row.execution_number,
+        status=Status(row.status),
+        version=row.version,
+        details=None if row.details is None else json.loads(row.details),
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        updated_at=row.updated_at,
+        failed_retries=row.failed_retries,
+        timed_out_retries=row.timed_out_retries,
+        force_canceled=row.force_canceled,
+        deadline=row.deadline,
+        step_deadline=row.step_deadline,
+    )
+
+
+def execution_values(value: Execution) -> dict[str, Any]:
+    """An execution's columns but for those that name it."""
+    return {
+        "status": value.status,
+        "place": _PLACES.get(value.status),
+        "version": value.version,
+        "details": None if value.details is None else _json(value.details),
+        "queued_at": value.queued_at,
+        "started_at": value.started_at,
+        "updated_at": value.updated_at,
+        "failed_retries": value.failed_retries,
+        "timed_out_retries": value.timed_out_retries,
+        "force_canceled": value.force_canceled,
+        "deadline": value.deadline,
+        "step_deadline": value.step_deadline,
+        "due_at": value.due_at,
+    }
+
+
+def find_job(connection: Connection, job_id: str) -> Job:
+    """The job of that id. JobNotFound."""
+    row = connection.execute(JOB.where(jobs.c.job_id == job_id).with_for_update()).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    return job(row)
+
+
+def find_execution(connection: Connection, found: Job, thing: str, number: int | None) -> Execution:
+    """The thing's execution of that job: that of that number, or the latest. ExecutionNotFound."""
+    chosen: Select[Any] = EXECUTION.where(
+        executions.c.job_number == found.number, executions.c.thing_name == thing, THERE
+    )
+    if number is not None:
+        chosen = chosen.where(executions.c.execution_number == number)
+    latest = chosen.order_by(executions.c.execution_number.desc()).limit(1)
+    row = connection.execute(latest).one_or_none()
+    if row is None:
+        raise ExecutionNotFound(found.job_id, thing, number)
+    return execution(row)
+
+
+def _json(details: Mapping[str, str]) -> str:
+    return json.dumps(details, ensure_ascii=False, separators=(",", ":"))
