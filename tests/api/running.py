@@ -131,9 +131,9 @@ def file_entry(file_id: int = 0, bucket: str = "firmware", key: str = "app.bin")
     return {"fileId": file_id, "s3Location": {"bucket": bucket, "key": key}}
 
 
-def arn(stream_id: str) -> str:
-    """A stream's ARN in the running API."""
-    return f"arn:aws:iot:{REGION}:{ACCOUNT}:stream/{stream_id}"
+def arn(name: str, kind: str = "stream") -> str:
+    """A resource's ARN in the running API."""
+    return f"arn:aws:iot:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, str, int]:

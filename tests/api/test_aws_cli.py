@@ -1,9 +1,10 @@
-"""The real `aws` command, once for each operation."""
+"""The real `aws` command: once for each operation on streams, and some on things."""
 
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,15 @@ def run(command: str, api: Running, *arguments: str) -> "subprocess.CompletedPro
     )
 
 
-def test_every_operation(command: str, api: Running) -> None:
-    def aws(*arguments: str) -> Any:
-        done = run(command, api, *arguments)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout) if done.stdout.strip() else None
+def told(command: str, api: Running, *arguments: str) -> Any:
+    """What the command prints, where it ends well."""
+    done = run(command, api, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def test_every_operation_on_streams(command: str, api: Running) -> None:
+    aws = partial(told, command, api)
 
     files = "fileId=0,s3Location={bucket=firmware,key=app.bin}"
     create = ("create-stream", "--stream-id", "cli", "--role-arn", ROLE, "--files", files)
@@ -65,3 +70,19 @@ def test_an_error_is_shown_with_code_and_message(command: str, api: Running) -> 
     assert "(ResourceNotFoundException)" in done.stderr
     assert "there is no stream nothing" in done.stderr
     assert ACCOUNT not in done.stderr
+
+
+def test_things_and_groups(command: str, api: Running) -> None:
+    aws = partial(told, command, api)
+
+    made = aws("create-thing", "--thing-name", "cli", "--attribute-payload", "attributes={site=north}")
+    assert made["thingArn"] == arn("cli", "thing")
+    aws("create-thing-group", "--thing-group-name", "cli", "--tags", "Key=a,Value=1")
+    aws("add-thing-to-thing-group", "--thing-name", "cli", "--thing-group-name", "cli")
+    assert aws("list-things-in-thing-group", "--thing-group-name", "cli", "--recursive") == {
+        "things": ["cli"]
+    }
+    listed = aws("list-things", "--attribute-name", "site", "--attribute-value", "north")["things"]
+    assert [(one["thingName"], one["version"]) for one in listed] == [("cli", 1)]
+    done = run(command, api, "update-thing", "--thing-name", "cli", "--expected-version", "2")
+    assert "(VersionConflictException)" in done.stderr

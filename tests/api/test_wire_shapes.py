@@ -1,20 +1,14 @@
 """What comes back, held against the model: no member that it lacks, none that botocore's parser loses."""
 
-import json
-from typing import Any
-
 import pytest
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
-from botocore.parsers import create_parser
 
+from tests.api.conforming import Call, check_calls
 from tests.api.running import ROLE, Running, arn, file_entry
 
-MODEL = ServiceModel(Loader().load_service_model("iot", "service-2"), "iot")
 CREATE = {"files": [file_entry()], "roleArn": ROLE, "description": "d", "tags": [{"Key": "k"}]}
 TAGGED = {"resourceArn": arn("a"), "tags": [{"Key": "k", "Value": "v"}]}
 
-CALLS: list[tuple[str, str, str, Any, int]] = [
+CALLS: list[Call] = [
     ("CreateStream", "POST", "/streams/a", CREATE, 200),
     ("CreateStream", "POST", "/streams/b", CREATE, 200),
     ("CreateStream", "POST", "/streams/a", CREATE, 409),
@@ -47,43 +41,8 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
 ]
 
 
-def conforms(shape: Any, wire: Any, where: str) -> None:
-    """Every member of the answer stands in the model, with its type."""
-    if shape.type_name == "structure":
-        assert set(wire) <= set(shape.members), where
-        for name, value in wire.items():
-            conforms(shape.members[name], value, f"{where}.{name}")
-    elif shape.type_name == "list":
-        for value in wire:
-            conforms(shape.member, value, f"{where}[]")
-    else:
-        kinds = {"string": (str,), "integer": (int,), "timestamp": (int, float)}[shape.type_name]
-        assert type(wire) in kinds, where
-
-
 def test_answers_are_what_the_model_says(api: Running) -> None:
-    parser = create_parser("rest-json")
-    for name, method, target, body, status in CALLS:
-        operation = MODEL.operation_model(name)
-        sent = None if body is None else json.dumps(body).encode()
-        answer = api.send(method, target, sent, {"content-type": "application/json"})
-        where = f"{name} {target}: {answer.body!r}"
-        assert answer.status == status, where
-        assert answer.headers["content-type"] == "application/json"
-        parsed = parser.parse(
-            {"status_code": status, "headers": answer.headers, "body": answer.body}, operation.output_shape
-        )
-        if status == 200:
-            conforms(operation.output_shape, answer.json, name)
-            del parsed["ResponseMetadata"]
-            assert set(parsed) == set(answer.json), where
-            continue
-        code = parsed["Error"]["Code"]
-        assert code in {shape.name for shape in operation.error_shapes}, where
-        shape = MODEL.shape_for(code)
-        assert shape.metadata["error"]["httpStatusCode"] == status
-        assert parsed["Error"]["Message"] == answer.json["message"] != ""
-        conforms(shape, answer.json, code)
+    check_calls(api, CALLS)
 
 
 def test_every_operation_and_both_outcomes_are_among_them() -> None:
