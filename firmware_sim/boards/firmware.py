@@ -165,8 +165,7 @@ def download(told: "dict[str, Any]") -> None:
         print("held", held, fetch.resumed, size, most)
 
     slot, journal = [FlashFile(told["flash"], *told[which], *told["chip"]) for which in ("slot", "journal")]
-    # `save_bytes` 1, which costs nothing: the journal is kept with every block anyway, once it is begun.
-    fetch = Fetch(machine, PartitionSink(slot, journal), None, genuine, progress, None, 1)
+    fetch = Fetch(machine, PartitionSink(slot, journal), None, genuine, progress)
     run(fetch, transport(told, fetch.machine.topics, fetch.message, fetch.session))
 
 
