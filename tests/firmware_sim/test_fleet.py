@@ -233,6 +233,24 @@ def test_a_broker_that_goes_away_in_mid_run_costs_nothing_but_time(
     assert all(one.reconnects >= 1 for one in report.devices)
 
 
+def test_a_full_queue_holds_back_the_broker_and_everything_arrives(site: Site) -> None:
+    narrow = LinkProfile(name="narrow", down=Way(rate=100_000, delay=20), queue=1024)
+    report = site.run([order(f"t-{number}", link=narrow, sha256=site.sha256("one")) for number in range(5)])
+    assert report.ok
+    assert {one.reconnects for one in report.devices} == {0}
+
+
+def test_a_bug_ends_the_run_instead_of_a_device_that_hangs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("firmware_sim.fleet.store.Region.write", buggy)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        site.run([order(f"t-{number}") for number in range(3)])
+
+
 def test_what_progress_raises_ends_the_run(site: Site) -> None:
     def fail(_snapshot: Snapshot) -> None:
         raise BrokenPipeError("nobody looks")

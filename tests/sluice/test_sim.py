@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_sim.fleet.profiles import parse, presets
 from firmware_sim.microbit import FIRMWARE
 from sluice.__main__ import main
 from sluice.commands.sim import COMMANDS
@@ -395,3 +397,30 @@ class TestMicrobit:
         result = sluice(["sim", "microbit", "--thing", "bit-1", "--stream", "s"], tmp_path, extra)
         assert result.returncode == 3
         assert "qemu-system-arm and firmware-microbit-micropython" in result.stderr
+
+
+class TestGuide:
+    """docs/simulators.md"""
+
+    TEXT = (ROOT / "docs" / "simulators.md").read_text()
+
+    def test_its_commands_and_flags_are_those_there_are(self) -> None:
+        named = re.findall(r"^sluice sim (\w+)(.*)$", self.TEXT, flags=re.M)
+        assert {name for name, _ in named} <= set(COMMANDS)
+        for name, rest in named:
+            flags = importlib.import_module(f"sluice.commands.sim_{name}").FLAGS
+            given = {flag.replace("-", "_") for flag in re.findall(r"--([a-z0-9-]+)", rest)}
+            assert given <= set(flags), (name, given)
+
+    def test_its_links_lead_somewhere(self) -> None:
+        for target in re.findall(r"\]\(([^)#:]+)\)", self.TEXT):
+            assert (ROOT / "docs" / target).exists(), target
+
+    def test_its_table_and_sample_are_of_profiles_that_are(self) -> None:
+        table = self.TEXT.partition("### Kinds of devices")[2].partition("```")[0]
+        assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == set(presets())
+        (sample,) = re.findall(r"^```toml\n(.*?)^```$", self.TEXT, flags=re.M | re.S)
+        assert {profile.name for profile in parse(sample, known=presets())["site"]} == {"mast", "linux"}
+        for row in re.findall(r"^\| `(\w+)` \| (\d+) KiB \| (\w+)", table, flags=re.M):
+            (profile,) = presets()[row[0]]
+            assert (profile.block_size, profile.encoding) == (int(row[1]) * 1024, row[2].lower())
