@@ -313,6 +313,7 @@ CALLS: list[Call] = [
     ("CreateThingGroup", "POST", "/thing-groups/v", {"parentGroupName": "w"}, 200),
     ("CreateThingGroup", "POST", "/thing-groups/v", {}, 409),
     ("CreateThingGroup", "POST", "/thing-groups/x.y", {}, 400),
+    ("CreateThingGroup", "POST", "/thing-groups/x", {"tags": [{"Key": f"{i}"} for i in range(51)]}, 400),
     ("DescribeThingGroup", "GET", "/thing-groups/v", None, 200),
     ("DescribeThingGroup", "GET", "/thing-groups/none", None, 404),
     ("UpdateThingGroup", "PATCH", "/thing-groups/w", {"thingGroupProperties": {}}, 200),

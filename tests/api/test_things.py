@@ -326,6 +326,7 @@ CALLS: list[Call] = [
         409,
     ),
     ("CreateThingType", "POST", "/thing-types/w.", {}, 400),
+    ("CreateThingType", "POST", "/thing-types/x", {"tags": [{"Key": f"{i}"} for i in range(51)]}, 400),
     ("DescribeThingType", "GET", "/thing-types/w", None, 200),
     ("DescribeThingType", "GET", "/thing-types/none", None, 404),
     ("ListThingTypes", "GET", "/thing-types?maxResults=1", None, 200),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -16,15 +17,15 @@ from sqlalchemy import create_engine
 from broker_bridge.registry import schema
 from broker_bridge.registry.errors import RegistryLocked, RegistryUnavailable
 from broker_bridge.registry.registry import Registry
-from tests.registry.making import a_file, create
+from tests.registry.making import a_file, create, thing
 
 ROOT = Path(__file__).parents[2]
 
 
 def in_child(script: str, *arguments: str) -> str:
     """What a Python that runs the script prints."""
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    line = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def database(url: str) -> Path:
@@ -108,9 +109,9 @@ else:
     print("open", flush=True)
 sys.stdin.readline()
 """
-    command = [sys.executable, "-c", script, url]
+    line = [sys.executable, "-c", script, url]
     children = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     for child in children:
@@ -145,6 +146,31 @@ def test_a_reader_makes_no_database(url: str) -> None:
     database(url).touch()
     with pytest.raises(RegistryUnavailable, match=f"not made yet, this program's is {schema.REVISION}"):
         Registry.open(url, read_only=True)
+
+
+def test_an_older_registry_keeps_what_it_has(url: str) -> None:
+    database(url).parent.mkdir()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "broker_bridge.registry:migrations")
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO streams VALUES ('s', 7, NULL, 'role', '2026-03-04 12:00:00', '2026-03-04 12:00:00')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO files VALUES ('s', 3, 'firmware', 'key/3', NULL, 'etag', 4096)"
+        )
+        connection.exec_driver_sql("INSERT INTO tags VALUES ('s', 'a', 'b')")
+    engine.dispose()
+    with pytest.raises(RegistryUnavailable, match=f"schema is 0001, this program's is {schema.REVISION}"):
+        Registry.open(url, read_only=True)
+    registry = Registry.open(url)
+    stream = registry.stream("s")
+    assert (stream.version, stream.files) == (7, (a_file(3),))
+    assert registry.tags("s") == {"a": "b"}
+    assert thing(registry, "t").version == 1
+    registry.close()
 
 
 def test_a_newer_schema_is_left_alone(registry: Registry, url: str) -> None:

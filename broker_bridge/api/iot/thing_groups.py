@@ -9,7 +9,7 @@ from broker_bridge.api.iot import arns
 from broker_bridge.api.iot.errors import InvalidRequestException, ResourceAlreadyExistsException
 from broker_bridge.api.iot.tags import Tag, tag_values
 from broker_bridge.api.iot.things import AttributePayload, attributes_to_create
-from broker_bridge.registry.errors import ThingGroupExists, ThingGroupNotFound
+from broker_bridge.registry.errors import ThingGroupExists, ThingGroupNotFound, TooManyTags
 
 
 class ThingGroupProperties(TypedDict):
@@ -31,7 +31,7 @@ def create_thing_group(
 
     ResourceAlreadyExistsException for another of that name; InvalidRequestException for a parent that is not
     there (the operation has no other error for it), a hierarchy over 7 deep, over 100 groups below one, over
-    50 attributes; LimitExceededException (50 tags).
+    50 attributes or tags.
     """
     properties = thing_group_properties or {}
     try:
@@ -45,6 +45,8 @@ def create_thing_group(
         )
     except ThingGroupNotFound as error:
         raise InvalidRequestException(f"parentGroupName: {error}") from None
+    except TooManyTags as error:
+        raise InvalidRequestException(f"tags: {error}") from None
     except ThingGroupExists as error:
         raise ResourceAlreadyExistsException(
             f"thingGroupName: thing group {thing_group_name} exists already, with other properties",

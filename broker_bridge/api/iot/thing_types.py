@@ -7,7 +7,7 @@ from broker_bridge.api.context import Context
 from broker_bridge.api.iot import arns
 from broker_bridge.api.iot.errors import InvalidRequestException, ResourceAlreadyExistsException
 from broker_bridge.api.iot.tags import Tag, tag_values
-from broker_bridge.registry.errors import ThingTypeExists
+from broker_bridge.registry.errors import ThingTypeExists, TooManyTags
 from broker_bridge.registry.thing_types import ThingType
 
 
@@ -28,9 +28,9 @@ def create_thing_type(
 ) -> dict[str, object]:
     """A thing type; done already where there is the same.
 
-    ResourceAlreadyExistsException for another of that name, LimitExceededException (50 tags),
-    InvalidRequestException for over three searchable attributes, and for `mqtt5Configuration`: the broker is
-    not ours, and nobody would enrich its messages.
+    ResourceAlreadyExistsException for another of that name; InvalidRequestException for over three searchable
+    attributes or 50 tags, and for `mqtt5Configuration`: the broker is not ours, and nobody would enrich its
+    messages.
     """
     properties = thing_type_properties or {}
     if "mqtt5Configuration" in properties:
@@ -43,6 +43,8 @@ def create_thing_type(
             tags=tag_values(tags or []),
             now=context.clock(),
         )
+    except TooManyTags as error:
+        raise InvalidRequestException(f"tags: {error}") from None
     except ThingTypeExists as error:
         raise ResourceAlreadyExistsException(
             f"thingTypeName: thing type {thing_type_name} exists already, with other properties",
