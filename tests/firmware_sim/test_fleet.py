@@ -240,9 +240,7 @@ def test_a_full_queue_holds_back_the_broker_and_everything_arrives(site: Site) -
     assert {one.reconnects for one in report.devices} == {0}
 
 
-def test_a_bug_ends_the_run_instead_of_a_device_that_hangs(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_ends_the_run_and_hides_in_no_device(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
