@@ -19,6 +19,9 @@ from firmware_sim.fleet.run import MOST_DEVICES, FleetError, Snapshot, plan, run
 from firmware_sim.links.model import LinkProfile, ProfileError, Way
 from firmware_sim.links.profiles import find as find_link
 from tests.conftest import MosquittoFactory
+from tests.device_client.doing import certificate_for_loopback
+from tests.device_client.model import Service as ModelService
+from tests.device_client.responder import Responder
 from tests.sluice.support import Service, sluice
 from tests.support.mosquitto import MosquittoServer
 from tests.support.waiting import free_port
@@ -247,6 +250,23 @@ def test_a_bug_ends_the_run_and_hides_in_no_device(site: Site, monkeypatch: pyte
     monkeypatch.setattr("firmware_sim.fleet.store.Region.write", buggy)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         site.run([order(f"t-{number}") for number in range(3)])
+
+
+@pytest.mark.parametrize("link", [PERFECT, LOSSY], ids=["at once", "over a link"])
+def test_tls_with_certificates_of_the_devices(
+    tmp_path: Path, mosquitto: MosquittoFactory, link: LinkProfile
+) -> None:
+    certificate, key = certificate_for_loopback(tmp_path)
+    lines = [f"cafile {certificate}", f"certfile {certificate}", f"keyfile {key}", "require_certificate true"]
+    broker = mosquitto(listener_lines=lines)
+    url, data = f"mqtts://127.0.0.1:{broker.port}", random.Random(3).randbytes(20_000)
+    with pytest.raises(BrokerUnreachable):
+        run(Broker.parse(url, certificate), [order("t")])
+    with Responder(ModelService({0: data}), broker.port, (certificate, key)):
+        orders = [order(f"t-{number}", link=link) for number in range(5)]
+        report = run(Broker.parse(url, certificate, certificate, key), orders)
+    assert report.ok
+    assert {one.sha256 for one in report.devices} == {hashlib.sha256(data).hexdigest()}
 
 
 def test_what_progress_raises_ends_the_run(site: Site) -> None:
