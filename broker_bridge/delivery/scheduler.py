@@ -20,6 +20,7 @@ from heapq import heapify, heappop, heappush
 from broker_bridge.delivery.pacing import Meter
 from broker_bridge.pace import Pace
 from broker_bridge.registry.streams import Stream, StreamFile
+from broker_bridge.storage.objects import Bytes
 from chunker.answers import BlockHeads
 from chunker.requests import GetRequest
 
@@ -120,7 +121,7 @@ class Flow:
     def __init__(self, thing: str, quantum: int) -> None:
         self.thing = thing
         self.requests: deque[Wanted] = deque()
-        self.loaded: dict[int, bytes] = {}
+        self.loaded: dict[int, Bytes] = {}
         """Ranges read for the request in front while the flow was parked, by range index."""
         self.deficit = quantum
         self.due = 0.0

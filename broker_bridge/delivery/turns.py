@@ -19,6 +19,7 @@ from broker_bridge.delivery.scheduler import Flow, Scheduler, Wanted
 from broker_bridge.delivery.stats import DeliveryStats
 from broker_bridge.mqtt.turn import Turn
 from broker_bridge.storage.cache import RangeCache
+from broker_bridge.storage.objects import Bytes
 from chunker.errors import Code
 
 log = structlog.get_logger("delivery")
@@ -133,7 +134,7 @@ class Turns:
             data = b"".join([data, self._range(flow, request, index + 1, index)])
         return index * range_size, memoryview(data)
 
-    def _range(self, flow: Flow, request: Wanted, index: int, needed: int) -> bytes:
+    def _range(self, flow: Flow, request: Wanted, index: int, needed: int) -> Bytes:
         """Range `index` of the file; the flow may let go of those before `needed`. _Loading."""
         data = flow.loaded.get(index)
         if data is not None:
@@ -152,7 +153,7 @@ class Turns:
         else:
             missing.future.cancel()  # it asks again when it has a permit
 
-    def _loaded(self, flow: Flow, request: Wanted, index: int, done: "asyncio.Future[bytes]") -> None:
+    def _loaded(self, flow: Flow, request: Wanted, index: int, done: "asyncio.Future[Bytes]") -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if not self._scheduler.unpark(flow) or not flow.requests or flow.requests[0] is not request:
             self._let_go(flow)  # the request was withdrawn meanwhile
@@ -214,7 +215,7 @@ def _offsets(blocks: Sequence[int], block_size: int, start: int) -> Sequence[int
 class _Loading(Exception):
     """A range is not at hand; `future` has it later."""
 
-    def __init__(self, index: int, future: "asyncio.Future[bytes]") -> None:
+    def __init__(self, index: int, future: "asyncio.Future[Bytes]") -> None:
         super().__init__(index)
         self.index = index
         self.future = future

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from broker_bridge.storage.objects import ObjectRef, ObjectStore, StorageError, StoreUnavailable
+from broker_bridge.storage.objects import Bytes, ObjectRef, ObjectStore, StorageError, StoreUnavailable
 from broker_bridge.storage.shelf import Kept, Shelf
 
 _CHECK = -1
@@ -52,7 +52,7 @@ class _Job:
 class _Range(Kept):
     __slots__ = ("index", "object", "unseen")
 
-    def __init__(self, data: bytes, object_: "_Object", index: int, *, unseen: bool) -> None:
+    def __init__(self, data: Bytes, object_: "_Object", index: int, *, unseen: bool) -> None:
         super().__init__(data)
         self.object = object_
         self.index = index
@@ -135,7 +135,7 @@ class RangeCache:
         self._reads_ahead = capacity >= 8 * range_size
         self._closed = False
 
-    def fetch(self, ref: ObjectRef, size: int, index: int) -> "bytes | asyncio.Future[bytes]":
+    def fetch(self, ref: ObjectRef, size: int, index: int) -> "Bytes | asyncio.Future[Bytes]":
         """Range `index` of the object of `size` bytes: from `index * range_size`, up to `range_size` bytes.
 
         The bytes themselves where that needs no waiting, else a future of this caller's own, which it may
@@ -271,7 +271,8 @@ class RangeCache:
         job.started = self._clock()
         known.running += 1
         self._running += 1
-        call: Callable[[], bytes | None]
+        call: Callable[[], Bytes | None]
+        data: Bytes | None = None
         if job.index == _CHECK:
             self.store_checks += 1
             call = partial(self._store.check, known.ref)
@@ -280,10 +281,17 @@ class RangeCache:
             start = job.index * self.range_size
             length = min(self.range_size, job.size - start)
             call = partial(self._store.read, known.ref, start, length)
-        result = asyncio.get_running_loop().run_in_executor(self._threads, call)
+            data = self._store.read_quick(known.ref, start, length)
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Bytes | None]
+        if data is None:
+            result = loop.run_in_executor(self._threads, call)
+        else:  # a thread would take longer to be woken than this took to be read
+            result = loop.create_future()
+            result.set_result(data)
         result.add_done_callback(partial(self._finished, known, job))
 
-    def _finished(self, known: _Object, job: _Job, result: "asyncio.Future[bytes | None]") -> None:
+    def _finished(self, known: _Object, job: _Job, result: "asyncio.Future[Bytes | None]") -> None:
         self._running -= 1
         known.running -= 1
         error = StoreUnavailable("the range cache is closed") if result.cancelled() else result.exception()
@@ -300,7 +308,7 @@ class RangeCache:
             self._forget_if_idle(known)
         self._dispatch()
 
-    def _succeeded(self, known: _Object, job: _Job, data: bytes | None) -> None:
+    def _succeeded(self, known: _Object, job: _Job, data: Bytes | None) -> None:
         revalidate = self._store.revalidate
         # A job proves what was true when it began; a quick look, what is true now.
         proven = self._clock() if self._quick(known.ref) else job.started

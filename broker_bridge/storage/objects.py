@@ -18,6 +18,10 @@ class ObjectRef:
         return hash(self.etag)
 
 
+Bytes = bytes | bytearray
+"""What was read, never changed again."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """An object as it is now. `size` in bytes; `etag` without quotes."""
@@ -62,8 +66,11 @@ class ObjectStore(Protocol):
     def check_quick(self, ref: ObjectRef) -> bool:
         """True if a look of a few microseconds proves that the object is still `ref`'s bytes.
 
-        False says nothing but that only `check` can tell. The one call fit for an event loop.
+        False says nothing but that only `check` can tell. Fit for an event loop, as `read_quick` is.
         """
+
+    def read_quick(self, ref: ObjectRef, start: int, length: int) -> Bytes | None:
+        """As `read`, where nothing has to be waited for, neither disk nor network. Else None."""
 
     def check(self, ref: ObjectRef) -> None:
         """Returns if the object is still `ref`'s bytes; raises what `read` would raise if it is not."""

@@ -9,13 +9,15 @@ goes round once more and the rest back to the end of `new`. A use costs setting 
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
+from broker_bridge.storage.objects import Bytes
+
 
 class Kept:
     """Bytes on a shelf. Whoever uses them again sets `again`."""
 
     __slots__ = ("again", "data")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self.data = data
         self.again = False
 

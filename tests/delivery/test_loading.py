@@ -135,6 +135,9 @@ class Gate:
         self.waiting = 0
         self._loop = asyncio.get_running_loop()
 
+    def read_quick(self, ref: ObjectRef, start: int, length: int) -> None:
+        """Whatever is read waits."""
+
     def read(self, ref: ObjectRef, start: int, length: int) -> bytes:
         self.waiting += 1
         asyncio.run_coroutine_threadsafe(self.open.wait(), self._loop).result(60)

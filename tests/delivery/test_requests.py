@@ -11,6 +11,7 @@ from broker_bridge.delivery import intake
 from broker_bridge.settings import Permission, ServiceSettings
 from broker_bridge.storage.objects import (
     BucketMissing,
+    Bytes,
     ObjectForbidden,
     ObjectMissing,
     ObjectRef,
@@ -36,6 +37,9 @@ class Failing:
         if ref.key in self.errors:
             raise self.errors[ref.key]
         self._store.check(ref)
+
+    def read_quick(self, ref: ObjectRef, start: int, length: int) -> Bytes | None:
+        return None if ref.key in self.errors else self._store.read_quick(ref, start, length)
 
     def read(self, ref: ObjectRef, start: int, length: int) -> bytes:
         if ref.key in self.errors:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -641,3 +642,17 @@ def test_no_descriptor_is_left_open(store: FolderStore, root: Path) -> None:
     for _ in range(5):
         everything()
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_what_the_kernel_has_is_read_without_waiting_and_nothing_else(store: FolderStore, root: Path) -> None:
+    data = bytes(range(256)) * 1200
+    ref = put(store, "quick.bin", data)
+    store.check(ref)
+    for start, length in ((0, len(data)), (1, 4095), (len(data) - 1, 1), (7, 0)):
+        # None on a file system that cannot tell what is in memory.
+        assert store.read_quick(ref, start, length) in (None, data[start : start + length])
+    assert store.read_quick(ref, 0, len(data) + 1) is None
+    assert store.read_quick(replace(ref, etag="another"), 0, 1) is None
+    assert store.read_quick(replace(ref, key="none.bin"), 0, 1) is None
+    (root / "b" / "quick.bin").write_bytes(data[::-1])
+    assert store.read_quick(ref, 0, 1) is None
