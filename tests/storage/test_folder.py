@@ -1,5 +1,6 @@
 """Objects in folders: whose bytes they are, and that no key leaves its bucket."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -7,7 +8,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -652,7 +652,7 @@ def test_what_the_kernel_has_is_read_without_waiting_and_nothing_else(store: Fol
         # None on a file system that cannot tell what is in memory.
         assert store.read_quick(ref, start, length) in (None, data[start : start + length])
     assert store.read_quick(ref, 0, len(data) + 1) is None
-    assert store.read_quick(replace(ref, etag="another"), 0, 1) is None
-    assert store.read_quick(replace(ref, key="none.bin"), 0, 1) is None
+    assert store.read_quick(dataclasses.replace(ref, etag="another"), 0, 1) is None
+    assert store.read_quick(dataclasses.replace(ref, key="none.bin"), 0, 1) is None
     (root / "b" / "quick.bin").write_bytes(data[::-1])
     assert store.read_quick(ref, 0, 1) is None
