@@ -1,7 +1,16 @@
-"""AWS IoT's control plane (service `iot`): streams, things and their groups, tags, the broker's address."""
+"""AWS IoT's control plane (service `iot`): streams, things and groups, jobs, tags, the broker's address."""
 
 from broker_bridge.api.context import Context
-from broker_bridge.api.iot import endpoint, streams, tags, thing_groups, thing_types, things
+from broker_bridge.api.iot import (
+    endpoint,
+    job_executions,
+    jobs,
+    streams,
+    tags,
+    thing_groups,
+    thing_types,
+    things,
+)
 from broker_bridge.api.iot.errors import InvalidRequestException, translate
 from broker_bridge.api.service import Amendments, Service
 
@@ -20,7 +29,7 @@ def _amend(context: Context) -> Amendments:
 SERVICE = Service(
     name="iot",
     signing_name="iot",
-    modules=(streams, things, thing_types, thing_groups, tags, endpoint),
+    modules=(streams, things, thing_types, thing_groups, jobs, job_executions, tags, endpoint),
     invalid=InvalidRequestException,
     amend=_amend,
     translate=translate,

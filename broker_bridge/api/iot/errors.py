@@ -1,6 +1,15 @@
 """The errors of AWS IoT's API, named as its model names them; the model has their HTTP statuses."""
 
 from broker_bridge.api.errors import ApiError, ServiceUnavailableException
+from broker_bridge.jobs.errors import (
+    ExecutionNotFound,
+    InvalidJob,
+    InvalidJobState,
+    InvalidTransition,
+    JobNotFound,
+    TooManyJobs,
+    VersionMismatch,
+)
 from broker_bridge.registry.errors import (
     NotAllowed,
     NotFound,
@@ -27,6 +36,10 @@ class VersionConflictException(ApiError):
     """It is not at the version that the request expects."""
 
 
+class InvalidStateTransitionException(ApiError):
+    """A job, or an execution, is in a state in which this cannot be done to it."""
+
+
 class LimitExceededException(ApiError):
     """More than may be."""
 
@@ -36,13 +49,17 @@ class UnauthorizedException(ApiError):
 
 
 def translate(error: Exception) -> ApiError | None:
-    """What the registry raises, as AWS IoT calls it. None for what is a fault of ours."""
+    """What the rooms below raise, as AWS IoT calls it. None for what is a fault of ours."""
     match error:
-        case NotFound():
+        case NotFound() | JobNotFound() | ExecutionNotFound():
             return ResourceNotFoundException(str(error))
-        case NotAllowed():
+        case NotAllowed() | InvalidJob() | InvalidJobState():
             return InvalidRequestException(str(error))
-        case VersionConflict():
+        case InvalidTransition():
+            return InvalidStateTransitionException(str(error))
+        case TooManyJobs():
+            return LimitExceededException(str(error))
+        case VersionConflict() | VersionMismatch():
             return VersionConflictException(f"expectedVersion: {error}")
         case TooManyTags():
             return LimitExceededException(

@@ -5,25 +5,16 @@ from typing import NotRequired, TypedDict
 from broker_bridge.api import paging
 from broker_bridge.api.context import Context
 from broker_bridge.api.errors import ServiceUnavailableException
-from broker_bridge.api.iot import arns
+from broker_bridge.api.iot import arns, objects
 from broker_bridge.api.iot.errors import (
     InvalidRequestException,
     LimitExceededException,
     ResourceAlreadyExistsException,
-    ResourceNotFoundException,
-    UnauthorizedException,
 )
 from broker_bridge.api.iot.tags import Tag, tag_values
 from broker_bridge.registry.errors import StreamExists, StreamNotFound, VersionConflict
 from broker_bridge.registry.streams import Stream, StreamFile
-from broker_bridge.storage.objects import (
-    BucketMissing,
-    ObjectForbidden,
-    ObjectInfo,
-    ObjectMissing,
-    ObjectRef,
-    StoreUnavailable,
-)
+from broker_bridge.storage.objects import ObjectRef
 
 PAGE = 100
 """Streams on a page of ListStreams where `maxResults` is not given."""
@@ -210,7 +201,7 @@ def _take_in(context: Context, files: list[FileEntry]) -> tuple[StreamFile, ...]
     for i, file in enumerate(files):
         location = file["s3Location"]
         bucket, key, version = location["bucket"], location["key"], location.get("version")
-        info = _head(context, f"files[{i}].s3Location", bucket, key, version)
+        info = objects.head(context, f"files[{i}].s3Location", bucket, key, version)
         limit = context.limits.file_bytes
         if limit is not None and info.size > limit:
             raise LimitExceededException(
@@ -218,19 +209,3 @@ def _take_in(context: Context, files: list[FileEntry]) -> tuple[StreamFile, ...]
             )
         taken.append(StreamFile(file["fileId"], ObjectRef(bucket, key, info.etag, version), info.size))
     return tuple(sorted(taken, key=lambda file: file.file_id))
-
-
-def _head(context: Context, where: str, bucket: str, key: str, version: str | None) -> ObjectInfo:
-    named = f"{key[:256]!r} in bucket {bucket[:64]!r}"
-    if version is not None:
-        named = f"version {version[:64]!r} of {named}"
-    try:
-        return context.store.head(bucket, key, version)
-    except BucketMissing:
-        raise ResourceNotFoundException(f"{where}.bucket: there is no bucket {bucket[:64]!r}") from None
-    except ObjectMissing:
-        raise ResourceNotFoundException(f"{where}: there is no object {named}") from None
-    except ObjectForbidden:
-        raise UnauthorizedException(f"{where}: the service may not read {named}") from None
-    except StoreUnavailable as error:
-        raise ServiceUnavailableException(f"{where}: the object store does not answer; try again") from error

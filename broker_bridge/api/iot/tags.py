@@ -27,6 +27,7 @@ _TAGGABLE: Mapping[str, Callable[[Registry], Taggable]] = {
     arns.STREAM: lambda registry: registry,
     arns.THING_GROUP: lambda registry: registry.thing_groups.tagging,
     arns.THING_TYPE: lambda registry: registry.thing_types.tagging,
+    arns.JOB: lambda registry: registry.jobs.tagging,
 }
 """What has tags, by the resource type of its ARN."""
 

@@ -119,10 +119,12 @@ class Jobs:
         status: JobStatus | None = None,
         continuous: bool | None = None,
         group: str | None = None,
+        group_id: str | None = None,
         after: str | None = None,
         limit: int,
     ) -> Page[Job]:
-        """Jobs, the newest first, at most `limit` (>= 1). `group`: of which that group is a target.
+        """Jobs, the newest first, at most `limit` (>= 1). `group` and `group_id`: of which that
+        thing group is a target.
 
         `after` is another page's. ThingGroupNotFound.
         """
@@ -135,8 +137,8 @@ class Jobs:
         if after is not None:
             chosen = chosen.where(jobs.c.job_number < int(after))
         with self._ledger.reading() as connection:
-            if group is not None:
-                path = _path(connection, group)
+            if group is not None or group_id is not None:
+                path = _path(connection, group, group_id)
                 aimed = select(job_targets.c.job_number).where(job_targets.c.group_path == path)
                 chosen = chosen.where(jobs.c.job_number.in_(aimed))
             found = [rows.job(row) for row in connection.execute(chosen)]
@@ -383,9 +385,15 @@ def _check_things(connection: Connection, names: Sequence[str]) -> None:
             raise ThingNotFound(name)
 
 
-def _path(connection: Connection, group: str) -> str:
+def _path(connection: Connection, group: str | None, group_id: str | None = None) -> str:
+    """The path of the group of that name, or id, or both."""
     groups = schema.thing_groups
-    path = connection.execute(select(groups.c.path).where(groups.c.thing_group_name == group)).scalar()
+    chosen = select(groups.c.path)
+    if group is not None:
+        chosen = chosen.where(groups.c.thing_group_name == group)
+    if group_id is not None:
+        chosen = chosen.where(groups.c.thing_group_id == group_id)
+    path = connection.execute(chosen).scalar()
     if path is None:
-        raise ThingGroupNotFound(group)
+        raise ThingGroupNotFound(group or group_id or "")
     return str(path)

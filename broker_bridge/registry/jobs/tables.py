@@ -118,7 +118,7 @@ executions = Table(
     metadata,
     _number(),
     Column("thing_name", _name(), primary_key=True),
-    Column("execution_number", Integer, primary_key=True, autoincrement=False),
+    Column("execution_number", BigInteger, primary_key=True, autoincrement=False),
     # A state of AWS's, or GONE.
     Column("status", String(24), nullable=False),
     # Its place among the thing's pending executions: 0 in progress, 1 queued, null where it has ended.
@@ -159,7 +159,7 @@ notices = Table(
     Column("thing_name", _name(), primary_key=True),
     # The thing's next execution, as it was when last looked at; null where it has none.
     Column("job_number", Integer),
-    Column("execution_number", Integer),
+    Column("execution_number", BigInteger),
     # How often the next one, or the list of pending ones, changed since it was announced; null: it was.
     Column("next_changes", Integer),
     Column("list_changes", Integer),

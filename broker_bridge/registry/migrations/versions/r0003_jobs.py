@@ -92,7 +92,7 @@ def upgrade() -> None:
         "job_executions",
         of_job(),
         sa.Column("thing_name", name()),
-        sa.Column("execution_number", sa.Integer, autoincrement=False),
+        sa.Column("execution_number", sa.BigInteger, autoincrement=False),
         sa.Column("status", sa.String(24), nullable=False),
         sa.Column("place", sa.Integer),
         sa.Column("version", sa.BigInteger, nullable=False),
@@ -127,7 +127,7 @@ def upgrade() -> None:
         "job_notices",
         sa.Column("thing_name", name(), primary_key=True),
         sa.Column("job_number", sa.Integer),
-        sa.Column("execution_number", sa.Integer),
+        sa.Column("execution_number", sa.BigInteger),
         sa.Column("next_changes", sa.Integer),
         sa.Column("list_changes", sa.Integer),
     )
