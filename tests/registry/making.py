@@ -50,10 +50,11 @@ def every(read: Callable[[str | None], Page[Any]]) -> list[Any]:
     """What is on all pages."""
     found: list[Any] = []
     after: str | None = None
-    while True:
+    for _ in range(1000):
         page = read(after)
         found += page.items
         after = page.after
         if after is None:
             return found
         assert page.items
+    raise AssertionError("the pages have no end")

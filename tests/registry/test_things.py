@@ -193,6 +193,31 @@ class TestGroups:
             below = select(schema.memberships.c.thing_name).where(members_of(groups.get("a").path))
             assert connection.execute(below).scalars().all() == ["ta"]
 
+    @pytest.mark.parametrize("limit", [1, 2, 3, 9])
+    def test_pages_of_members_hold_each_once(self, registry: Registry, limit: int) -> None:
+        groups = registry.thing_groups
+        for name, parent in (("a", None), ("b", "a"), ("c", "b"), ("d", "a")):
+            group(registry, name, parent)
+        for number, name in enumerate("aabbcd"):
+            thing(registry, f"t{5 - number}")
+            groups.change(f"t{5 - number}", join=[name])
+
+        def members(name: str, recursive: bool) -> list[str]:
+            return every(lambda after: groups.members(name, recursive=recursive, after=after, limit=limit))
+
+        assert members("a", True) == ["t4", "t5", "t2", "t3", "t1", "t0"]
+        assert members("a", False) == ["t4", "t5"]
+        assert members("b", True) == ["t2", "t3", "t1"]
+
+    @pytest.mark.parametrize("merge", [True, False])
+    def test_attributes_of_a_group_are_merged_where_asked(self, registry: Registry, merge: bool) -> None:
+        registry.thing_groups.create(
+            "g", parent=None, description="d", attributes={"a": "1", "b": "2"}, tags={}, now=NOON
+        )
+        changed = registry.thing_groups.update("g", attributes={"a": "", "c": "3"}, merge=merge)
+        assert changed.attributes == ({"b": "2", "c": "3"} if merge else {"c": "3"})
+        assert (changed.description, changed.version) == ("d", 2)
+
     def test_ancestors_are_from_the_root_to_the_parent(self, registry: Registry) -> None:
         group(registry, "a")
         group(registry, "b", "a")

@@ -71,6 +71,13 @@ class ThingsMachine(RuleBasedStateMachine):
         self.things: dict[str, ModelThing] = {}
         self.groups: dict[str, ModelGroup] = {}
         self.types: dict[str, bool] = {}  # whether it is deprecated
+        # Some to begin with, so that few steps already meet what is shared, nested and paged.
+        self.create_type("pump")
+        for name, parent in (("g", None), ("g-", "g"), ("h", None)):
+            self.create_group(name, parent, {"x": "1"})
+        for name in ("a", "a:b", "A"):
+            self.create(name, "pump", {"x": "10" if name == "a" else "1", "y": "2"})
+            self.change(name, ["g-" if name == "a" else "g"], [])
 
     def teardown(self) -> None:
         if hasattr(self, "registry"):
@@ -357,4 +364,4 @@ class ThingsMachine(RuleBasedStateMachine):
 
 
 TestModel = ThingsMachine.TestCase
-TestModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
