@@ -118,6 +118,7 @@ class TestThings:
         assert names(AttributeFilter("site", "north")) == ["a", "e", "b"]
         assert names(AttributeFilter("site")) == ["c", "d", "a", "e", "b", "f"]
         assert names(AttributeFilter("other", "x", prefix=False)) == ["a", "b", "c", "g"]
+        assert names(AttributeFilter("other", "x")) == ["a", "b", "c", "g"]
         assert names(AttributeFilter("nothing")) == []
 
     def test_a_page_of_nothing_is_refused(self, registry: Registry) -> None:
