@@ -13,11 +13,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from chunker.bitmap import find, flip, test
 from chunker.blocks import block_count
+from device_client.address import BrokerAddress
 from device_client.clock import now
 from device_client.download import Download
 from device_client.errors import BlockSizeError, DownloadError, DownloadTimeout, Rejected, SinkError
@@ -26,9 +25,6 @@ from device_client.mqtt import BrokerUnreachable, Session, SubscriptionRefused
 from device_client.saving import SavingBeside
 from device_client.sinks import FileSink, MemorySink, Record, Sink
 from device_client.socket_transport import SocketTransport
-
-if TYPE_CHECKING:
-    import ssl
 
 SAVE_BYTES = 8 * 1024 * 1024
 SAVE_GAP = 1000  # milliseconds
@@ -134,13 +130,21 @@ def download(
 
     started = time.monotonic()
     topics = machine(None).topics  # and the bounds are checked before anything is touched
-    (host, port), login, tls = _connection(broker, (cafile, cert, key))
+    address = BrokerAddress.parse(broker, cafile, cert, key)
     sink = FileSink(out) if isinstance(out, str | os.PathLike) else out
     fetch = _Run(machine, sink, bytes.fromhex(sha256) if sha256 else None, verify, progress)
     session = Session(
-        client_id or "sluice-" + os.urandom(6).hex(), topics, bytearray(BUFFER_BYTES), *login, KEEPALIVE
+        client_id or "sluice-" + os.urandom(6).hex(),
+        topics,
+        bytearray(BUFFER_BYTES),
+        address.user,
+        address.password,
+        KEEPALIVE,
     )
-    run(fetch, SocketTransport(session, host, port, fetch.message, fetch.session, tls))
+    run(
+        fetch,
+        SocketTransport(session, address.host, address.port, fetch.message, fetch.session, address.tls),
+    )
     done = fetch.machine
     return Result(
         size=done.size,
@@ -152,28 +156,6 @@ def download(
         resumed=fetch.resumed,
         seconds=time.monotonic() - started,
     )
-
-
-def _connection(
-    broker: str, files: tuple[str | None, str | None, str | None]
-) -> tuple[tuple[str, int], tuple[str, str], "ssl.SSLContext | None"]:
-    """Host and port, user and password, and what TLS needs."""
-    url = urlsplit(broker)
-    if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path not in ("", "/"):
-        raise ValueError(f"broker {broker!r} is not mqtt[s]://[user:pass@]host[:port]")
-    login = unquote(url.username or ""), unquote(url.password or "")
-    if url.scheme == "mqtt":
-        return (url.hostname, url.port or 1883), login, None
-    import ssl
-
-    cafile, cert, key = files
-    try:
-        tls = ssl.create_default_context(cafile=cafile)
-        if cert:
-            tls.load_cert_chain(cert, key)
-    except (OSError, ValueError) as error:
-        raise BrokerUnreachable(f"cannot use the TLS files: {error}") from error
-    return (url.hostname, url.port or 8883), login, tls
 
 
 def _verifier(public_key: bytes, signature: bytes) -> Callable[[bytes], bool]:

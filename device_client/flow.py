@@ -15,8 +15,8 @@ FIRST_WAIT, LEAST_WAIT = 2000, 500  # milliseconds for an answer: before one was
 
 
 class Flow:
-    """In blocks, `limit`: on their way, now at most; `most`: ever; `room`: what must be free before requests go
-    out; `step`: of one request at most.
+    """In blocks, `limit`: on their way, now at most; `most`: ever; `step`: of one request at most; `room`:
+    what must be free before requests go out.
 
     In milliseconds, `wait`: until an answer is late; `grace`: until what was overtaken is taken for lost.
     """

@@ -8,7 +8,6 @@ has taken and the CRC-16 over them, so that the gateway hashes the very bytes th
 
 import hashlib
 import secrets
-import ssl
 import time
 from binascii import crc_hqx
 from collections import deque
@@ -16,12 +15,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from chunker.messages import decode_answer
 from chunker.topics import CBOR, topic
+from device_client.address import BrokerAddress
 from device_client.errors import DownloadError, DownloadTimeout
-from device_client.mqtt import BrokerUnreachable, Session
+from device_client.mqtt import Session
 from device_client.socket_transport import SocketTransport
 from firmware_sim.serial_link import MESSAGE_BYTES, Line, Message, NotAcknowledged, SerialLink
 
@@ -73,9 +72,7 @@ class Gateway:
     def __init__(
         self, line: Line, broker: str, thing: str, stream: str, *, cafile: str | None = None
     ) -> None:
-        url = urlsplit(broker)
-        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.path not in ("", "/"):
-            raise ValueError(f"broker {broker!r} is not mqtt[s]://[user:pass@]host[:port]")
+        address = BrokerAddress.parse(broker, cafile)
         self.link = SerialLink(line)
         self.too_long = self.dropped = 0  # messages for the device that it has not got
         self._topics = {number: topic(thing, stream, verb, CBOR) for verb, number in VERBS.items()}
@@ -86,26 +83,20 @@ class Gateway:
         self._blocks = self._size = 0
         self._crc16 = 0xFFFF
         self._hash = hashlib.sha256()
-        tls = None
-        if url.scheme == "mqtts":
-            try:
-                tls = ssl.create_default_context(cafile=cafile)
-            except (OSError, ValueError) as error:
-                raise BrokerUnreachable(f"cannot use the TLS files: {error}") from error
         self._transport = SocketTransport(
             Session(
                 f"sluice-gateway-{secrets.token_hex(6)}",
                 [self._topics[VERBS[verb]] for verb in ("description", "data", "rejected")],
                 bytearray(BUFFER_BYTES),
-                unquote(url.username or ""),
-                unquote(url.password or ""),
+                address.user,
+                address.password,
                 KEEPALIVE,
             ),
-            url.hostname,
-            url.port or (8883 if tls else 1883),
+            address.host,
+            address.port,
             self._message,
             lambda _: None,  # what is said in between is dropped, and said again
-            tls,
+            address.tls,
         )
 
     def __enter__(self) -> "Gateway":

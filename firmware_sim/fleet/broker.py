@@ -2,11 +2,9 @@
 
 import asyncio
 import socket
-import ssl
-from dataclasses import dataclass
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
+from device_client.address import BrokerAddress
 from device_client.mqtt import BrokerUnreachable, Session
 from device_client.socket_transport import SocketTransport
 
@@ -20,34 +18,10 @@ Address = tuple[int, Any]
 """Family, and what a socket of it connects to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """A broker's address, what it takes for a login, and TLS where it is spoken."""
+class Broker(BrokerAddress):
+    """The broker of all devices."""
 
-    host: str
-    port: int
-    user: str = ""
-    password: str = ""
-    tls: ssl.SSLContext | None = None
-
-    @classmethod
-    def parse(
-        cls, url: str, cafile: str | None = None, cert: str | None = None, key: str | None = None
-    ) -> Self:
-        """`mqtt[s]://[user:password@]host[:port]`. ValueError; BrokerUnreachable for bad TLS files."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError("the broker's URL is not mqtt[s]://[user:password@]host[:port]")
-        login = unquote(parts.username or ""), unquote(parts.password or "")
-        if parts.scheme == "mqtt":
-            return cls(parts.hostname, parts.port or 1883, *login)
-        try:
-            tls = ssl.create_default_context(cafile=cafile)
-            if cert:
-                tls.load_cert_chain(cert, key)
-        except (OSError, ValueError) as error:
-            raise BrokerUnreachable(f"cannot use the TLS files: {error}") from error
-        return cls(parts.hostname, parts.port or 8883, *login, tls)
+    __slots__ = ()
 
     def probe(self, client_id: str, topics: list[str]) -> None:
         """Whether a device would be let in, once for all. BrokerUnreachable, SubscriptionRefused."""

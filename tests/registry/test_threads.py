@@ -107,4 +107,5 @@ def test_a_reader_sees_the_files_of_one_version(registry: Registry) -> None:
             assert {file.object.etag for file in stream.files} <= {str(stream.version)}
             assert len(stream.files) == (stream.version % 5 if stream.version > 1 else 4)
 
-    at_once(5, lambda number: read(number) if number else write())
+    # No more than there are connections: readers that never pause would keep a fifth from ever having one.
+    at_once(4, lambda number: read(number) if number else write())
