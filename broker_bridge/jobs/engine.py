@@ -8,7 +8,7 @@ its next start.
 from datetime import datetime, timedelta
 
 from broker_bridge.jobs.errors import JobNotFound
-from broker_bridge.registry.jobs.steps import BATCH, JobSteps
+from broker_bridge.registry.jobs.steps import JobSteps
 from broker_bridge.registry.jobs.store import Jobs
 
 MAX_JOBS = 20
@@ -33,7 +33,7 @@ class Engine:
 
         That is in the past, or now, where there is more to do. RegistryUnavailable: run again later.
         """
-        if self._steps.time_out(now) == BATCH:
+        if self._steps.time_out(now):
             return now
         for job_id in self._steps.due_jobs(now, MAX_JOBS):
             try:

@@ -155,10 +155,10 @@ class Change:
             job, [retries.queued(job.job_id, thing, number + 1, self.now) for thing, number, _ in found]
         )
 
-    def gone(self, job: Job, execution: Execution, latest: bool) -> None:
-        """An execution was deleted. `latest`: whether the job counted its state."""
+    def gone(self, job: Job, execution: Execution, before: Execution | None, latest: bool) -> None:
+        """An execution was deleted: the latest of its thing, to which `before` is the next, or another."""
         if latest:
-            job.counts.move(execution.status, None)
+            job.counts.move(execution.status, None if before is None else before.status)
             self.save(job)
         self._things.add(execution.thing)
         if execution.pending:

@@ -34,6 +34,11 @@ from broker_bridge.registry.thing_groups import members_of
 _BATCH = 500
 _THINGS, _MEMBERS = schema.things, schema.memberships
 
+FOLLOWING = (jobs.c.status == JobStatus.IN_PROGRESS) | (
+    (jobs.c.status == JobStatus.CANCELED) & (jobs.c.in_progress > 0)
+)
+"""Which jobs a change of things may concern: of a canceled one, executions may still be in progress."""
+
 
 def targets(connection: Connection, job: Job) -> list[Target]:
     """The job's targets, in the order in which they were given."""
@@ -114,9 +119,7 @@ def concerned(connection: Connection, thing: str) -> list[str]:
         job_targets.c.group_path.in_(above) | (job_targets.c.thing_name == thing)
     )
     numbers = union(begun, waits, aimed).subquery()
-    chosen = select(jobs.c.job_id).where(
-        jobs.c.status == JobStatus.IN_PROGRESS, jobs.c.job_number.in_(select(numbers.c.job_number))
-    )
+    chosen = select(jobs.c.job_id).where(FOLLOWING, jobs.c.job_number.in_(select(numbers.c.job_number)))
     return list(connection.execute(chosen.order_by(jobs.c.job_number)).scalars())
 
 

@@ -17,7 +17,7 @@ from broker_bridge.registry.jobs import pending, rows
 from broker_bridge.registry.jobs.ledger import Change, Ledger
 from broker_bridge.registry.jobs.pending import Notice
 from broker_bridge.registry.jobs.store import begin
-from broker_bridge.registry.jobs.tables import executions, job_targets, job_waiting, jobs
+from broker_bridge.registry.jobs.tables import GONE, executions, job_targets, job_waiting, jobs
 
 BATCH = 200
 """Executions that one transaction changes: some 10 ms, for which devices' reports wait."""
@@ -57,15 +57,15 @@ class JobSteps:
         with self._ledger.reading() as connection:
             return list(connection.execute(chosen.limit(limit)).scalars())
 
-    def time_out(self, now: datetime) -> int:
-        """Ends executions whose timer has run out, at most BATCH; returns how many."""
+    def time_out(self, now: datetime) -> bool:
+        """Ends executions whose timer has run out, at most BATCH; True if there may be more."""
         chosen = rows.EXECUTION.where(_TIMED, executions.c.due_at <= now)
         with self._ledger.changing(now) as change:
             found = change.connection.execute(chosen.order_by(executions.c.due_at).limit(BATCH)).all()
             for row in found:
                 execution = rows.execution(row)
                 change.write(change.job(execution.job_id), execution, states.time_out(execution, now))
-            return len(found)
+            return len(found) == BATCH
 
     def step(self, job_id: str, now: datetime) -> None:
         """Does the next part of what is due for the job. JobNotFound."""
@@ -143,7 +143,9 @@ def _reach(change: Change, job: Job, count: int) -> None:
             .order_by(executions.c.execution_number)
         )
         for name, number, status in change.connection.execute(before):
-            last[name] = (number, Status(status) if status in set(Status) else None)
+            # The number of one that was deleted stays taken; what is counted is the last that is there.
+            counted = last.get(name, (0, None))[1] if status == GONE else Status(status)
+            last[name] = (number, counted)
     change.queue(job, [(name, *last.get(name, (0, None))) for name in names])
 
 

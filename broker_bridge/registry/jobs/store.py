@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from broker_bridge.jobs import states
 from broker_bridge.jobs.errors import (
+    ExecutionNotFound,
     InvalidJob,
     InvalidJobState,
     InvalidTransition,
@@ -310,7 +311,7 @@ class Jobs:
             found = rows.find_execution(change.connection, job, thing, number)
             if found.pending and not force:
                 raise InvalidTransition(found, "deleted")
-            latest = rows.find_execution(change.connection, job, thing, None)
+            latest = rows.find_execution(change.connection, job, thing, None).number
             mine = (
                 (executions.c.job_number == job.number)
                 & (executions.c.thing_name == thing)
@@ -318,16 +319,20 @@ class Jobs:
             )
             nothing = {"status": GONE, "place": None, "due_at": None, "details": None}
             change.connection.execute(executions.update().where(mine).values(nothing))
-            change.gone(job, found, latest.number == number)
+            try:
+                before = rows.find_execution(change.connection, job, thing, None)
+            except ExecutionNotFound:
+                before = None
+            change.gone(job, found, before, latest == number)
 
     def follow(self, now: datetime, thing: str | None = None) -> None:
-        """Has jobs in progress keep up with their targets: after the thing, or its groups, changed.
+        """Has jobs keep up with their targets: after the thing, or its groups, changed.
 
         Without a thing: all jobs with all things, for the start of a service and for changes of groups.
         """
         if thing is None:
             with self._ledger.reading() as connection:
-                chosen = select(jobs.c.job_id).where(jobs.c.status == JobStatus.IN_PROGRESS)
+                chosen = select(jobs.c.job_id).where(membership.FOLLOWING)
                 found: Iterable[str] = connection.execute(chosen.order_by(jobs.c.job_number)).scalars().all()
         else:
             with self._ledger.reading() as connection:
@@ -337,10 +342,10 @@ class Jobs:
             while more:
                 with self._ledger.changing(now) as change:
                     job = change.job(job_id)
-                    if job.status is not JobStatus.IN_PROGRESS:
+                    if job.status not in (JobStatus.IN_PROGRESS, JobStatus.CANCELED):
                         break
                     more = membership.let_go(change, job, thing)
-                    if job.continuous and not job.stopped:
+                    if job.continuous and not job.stopped and job.status is JobStatus.IN_PROGRESS:
                         membership.take_up(change, job, thing)
 
 
