@@ -202,6 +202,6 @@ class JobsMachine(RuleBasedStateMachine):
 
 
 JobsMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, phases=PHASES
+    max_examples=20, stateful_step_count=25, deadline=None, phases=PHASES
 )
 TestJobs = JobsMachine.TestCase

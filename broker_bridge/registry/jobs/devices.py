@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from broker_bridge.jobs import states
 from broker_bridge.jobs.errors import ExecutionEnded, ExecutionNotFound
@@ -22,6 +22,8 @@ NEXT = "$next"
 """What stands for the job of a thing's next execution."""
 MAX_LISTED = 10
 """Executions of each state in a list of what is pending (AWS)."""
+
+_DOCUMENT = select(jobs.c.document).where(jobs.c.job_id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,5 +158,4 @@ def _find(connection: Connection, job: Job, thing: str, number: int | None) -> E
 def _work(connection: Connection, execution: Execution, with_document: bool) -> Work:
     if not with_document:
         return Work(execution, None)
-    chosen = select(jobs.c.document).where(jobs.c.job_id == execution.job_id)
-    return Work(execution, str(connection.execute(chosen).scalar_one()))
+    return Work(execution, str(connection.execute(_DOCUMENT, {"id": execution.job_id}).scalar_one()))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
 from broker_bridge.jobs.events import Event, NextChanged, PendingChanged
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
@@ -30,6 +30,15 @@ _COUNTS = executions.c.place.is_not(None) & (
 _ORDER = (executions.c.place, executions.c.queued_at, executions.c.job_number)
 _OF_THING = rows.EXECUTION.where(executions.c.thing_name == bindparam("thing"), _COUNTS).order_by(*_ORDER)
 _NEXT = _OF_THING.limit(1)
+_THINGS: BindParameter[str] = bindparam("things", expanding=True)
+_NEXT_ONES = (
+    select(executions.c.thing_name, executions.c.job_number, executions.c.execution_number)
+    .join_from(executions, jobs)
+    .where(executions.c.thing_name.in_(_THINGS), _COUNTS)
+    .order_by(executions.c.thing_name, *_ORDER)
+)
+_NOTICES = select(notices).where(notices.c.thing_name.in_(_THINGS))
+_UPDATE_NOTICE = update(notices).where(notices.c.thing_name == bindparam("thing"))
 _DUE = notices.c.next_changes.is_not(None) | notices.c.list_changes.is_not(None)
 
 
@@ -73,18 +82,9 @@ def refresh(connection: Connection, things: Iterable[str], listed: set[str]) -> 
 
 def _refresh(connection: Connection, names: Sequence[str], listed: set[str]) -> list[Event]:
     next_ones: dict[str, tuple[int, int]] = {}
-    chosen = (
-        select(executions.c.thing_name, executions.c.job_number, executions.c.execution_number)
-        .join_from(executions, jobs)
-        .where(executions.c.thing_name.in_(names), _COUNTS)
-        .order_by(executions.c.thing_name, *_ORDER)
-    )
-    for thing, job, number in connection.execute(chosen):
+    for thing, job, number in connection.execute(_NEXT_ONES, {"things": names}):
         next_ones.setdefault(thing, (job, number))
-    there = {
-        row.thing_name: row
-        for row in connection.execute(select(notices).where(notices.c.thing_name.in_(names)))
-    }
+    there = {row.thing_name: row for row in connection.execute(_NOTICES, {"things": names})}
     events: list[Event] = []
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def _refresh(connection: Connection, names: Sequence[str], listed: set[str]) -> 
     if new:
         connection.execute(insert(notices), new)
     if changed:
-        connection.execute(update(notices).where(notices.c.thing_name == bindparam("thing")), changed)
+        connection.execute(_UPDATE_NOTICE, changed)
     return events
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from broker_bridge.jobs.abort import Tally
 from broker_bridge.jobs.errors import ExecutionNotFound, JobNotFound
@@ -21,6 +21,14 @@ JOB = select(*(column for column in jobs.columns if column is not jobs.c.documen
 EXECUTION = select(executions, jobs.c.job_id).join_from(executions, jobs)
 THERE = executions.c.status != GONE
 """Which executions were not deleted."""
+
+# Made once: to build a statement costs more than to run it, and devices' reports run these.
+_JOB_OF_ID = JOB.where(jobs.c.job_id == bindparam("id")).with_for_update()
+_OF_THING = EXECUTION.where(
+    executions.c.job_number == bindparam("job"), executions.c.thing_name == bindparam("thing"), THERE
+)
+_NUMBERED = _OF_THING.where(executions.c.execution_number == bindparam("number"))
+_LATEST = _OF_THING.order_by(executions.c.execution_number.desc()).limit(1)
 
 
 def job(row: Row[Any]) -> Job:
@@ -121,7 +129,7 @@ def execution_values(value: Execution) -> dict[str, Any]:
 
 def find_job(connection: Connection, job_id: str) -> Job:
     """The job of that id. JobNotFound."""
-    row = connection.execute(JOB.where(jobs.c.job_id == job_id).with_for_update()).one_or_none()
+    row = connection.execute(_JOB_OF_ID, {"id": job_id}).one_or_none()
     if row is None:
         raise JobNotFound(job_id)
     return job(row)
@@ -129,13 +137,11 @@ def find_job(connection: Connection, job_id: str) -> Job:
 
 def find_execution(connection: Connection, found: Job, thing: str, number: int | None) -> Execution:
     """The thing's execution of that job: that of that number, or the latest. ExecutionNotFound."""
-    chosen: Select[Any] = EXECUTION.where(
-        executions.c.job_number == found.number, executions.c.thing_name == thing, THERE
-    )
-    if number is not None:
-        chosen = chosen.where(executions.c.execution_number == number)
-    latest = chosen.order_by(executions.c.execution_number.desc()).limit(1)
-    row = connection.execute(latest).one_or_none()
+    wanted = {"job": found.number, "thing": thing}
+    if number is None:
+        row = connection.execute(_LATEST, wanted).one_or_none()
+    else:
+        row = connection.execute(_NUMBERED, {**wanted, "number": number}).one_or_none()
     if row is None:
         raise ExecutionNotFound(found.job_id, thing, number)
     return execution(row)
