@@ -72,9 +72,7 @@ def live(registry: Registry) -> None:
             fleet.report(name, "FAILED" if failing else "SUCCEEDED")
 
 
-@pytest.mark.parametrize(
-    ("place", "left"), [("within", 1), ("within", 60), ("between", 111)]
-)
+@pytest.mark.parametrize(("place", "left"), [("within", 1), ("within", 60), ("between", 111)])
 def test_a_killed_service_goes_on(url: str, place: str, left: int) -> None:
     command = [sys.executable, "-c", LIFE, url, place, str(left)]
     root = Path(__file__).parents[2]
