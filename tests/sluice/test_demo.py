@@ -87,6 +87,8 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores SIGINT, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     with process:
         received = wait_until(lambda: list((tmp_path / "tmp").glob("*/*received*")), 90, "the first blocks")
