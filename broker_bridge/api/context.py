@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from broker_bridge.jobs import showing
 from broker_bridge.registry.registry import Registry
 from broker_bridge.storage.objects import ObjectStore
 from chunker.limits import Limits
@@ -24,3 +25,5 @@ class Context:
     """Signs paging tokens; the same after a restart, so that they stay good."""
     clock: Callable[[], datetime]
     """The time, in UTC."""
+    render: showing.Render = showing.as_it_is
+    """How a job's document becomes what a device gets."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from broker_bridge.jobs import abort, retries
 from broker_bridge.jobs.events import EngineDue, Event, ExecutionEvent, JobEvent
@@ -29,6 +29,7 @@ _EXECUTION = (
     & (executions.c.execution_number == bindparam("of_number"))
 )
 _UPDATE_EXECUTION = update(executions).where(_EXECUTION)
+_DOCUMENT = select(jobs.c.document).where(jobs.c.job_number == bindparam("of_job"))
 _UPDATE_JOB = update(jobs).where(jobs.c.job_number == bindparam("of_job"))
 
 Listener = Callable[[Sequence[Event]], None]
@@ -67,24 +68,39 @@ class Ledger:
                 listener(change.events)
 
 
-class Change:
-    """One transaction. For `Ledger.changing` alone to make."""
+class Books:
+    """The jobs that one transaction has to do with, each read once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._jobs: dict[str, Job] = {}
+        self._documents: dict[int, str] = {}
+
+    def job(self, job_id: str) -> Job:
+        """The job, the same object throughout. JobNotFound."""
+        if job_id not in self._jobs:
+            self._jobs[job_id] = rows.find_job(self.connection, job_id)
+        return self._jobs[job_id]
+
+    def document(self, job: Job) -> str:
+        """Its document, which never changes."""
+        if job.number not in self._documents:
+            found = self.connection.execute(_DOCUMENT, {"of_job": job.number}).scalar_one()
+            self._documents[job.number] = str(found)
+        return self._documents[job.number]
+
+
+class Change(Books):
+    """One transaction that changes. For `Ledger.changing` alone to make."""
 
     def __init__(self, connection: Connection, now: datetime) -> None:
-        self.connection = connection
+        super().__init__(connection)
         self.now = now
         self.events: list[Event] = []
-        self._jobs: dict[str, Job] = {}
         # A dictionary for its order: of jobs that end together the events come as the changes did.
         self._changed: dict[str, Job] = {}
         self._things: set[str] = set()
         self._listed: set[str] = set()
-
-    def job(self, job_id: str) -> Job:
-        """The job, the same object throughout the change. JobNotFound."""
-        if job_id not in self._jobs:
-            self._jobs[job_id] = rows.find_job(self.connection, job_id)
-        return self._jobs[job_id]
 
     def save(self, job: Job) -> None:
         """The job was changed: it is written when the change is settled."""
