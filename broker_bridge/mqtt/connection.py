@@ -11,7 +11,7 @@ import structlog
 
 from broker_bridge.mqtt.address import BrokerAddress
 from broker_bridge.mqtt.errors import BrokerError, BrokerRefused, BrokerUnreachable
-from broker_bridge.mqtt.link import Link
+from broker_bridge.mqtt.link import Link, Settled
 from broker_bridge.mqtt.packets import V5, V311
 from broker_bridge.mqtt.session import Cause, Session
 from broker_bridge.mqtt.stats import Stats
@@ -107,12 +107,13 @@ class Connection:
         if self._failure is not None:
             raise self._failure
 
-    def publish(self, topic: str, payload: bytes) -> bool:
+    def publish(self, topic: str, payload: bytes, settled: Settled | None = None) -> bool:
         """Queues a control message (`rejected`, `description`), which goes out before data.
 
-        False, and counted, where the queue is full or there is no session: the device will ask again.
+        False, and counted, where the queue is full or there is no session: the device will ask again. After
+        True, `settled` is told from the event loop what became of it.
         """
-        if self._link is not None and self._link.publish(topic, payload):
+        if self._link is not None and self._link.publish(topic, payload, settled):
             return True
         self.stats.control_dropped += 1
         return False

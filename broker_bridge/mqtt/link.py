@@ -35,6 +35,11 @@ LOG_EVERY: Final = 10.0
 """Seconds between two log lines on the same kind of trouble."""
 
 
+Settled = Callable[[bool], None]
+"""Called once for a message: True when the broker has it, or never takes one so long; False when it is lost
+with its connection. (At QoS 0, where the broker knows no other: True when it is written.)"""
+
+
 class Link(asyncio.Protocol):
     """See the module. `ended` is done when the connection is over; `ready` is called when it is of use."""
 
@@ -56,7 +61,9 @@ class Link(asyncio.Protocol):
         self._stats = stats
         self._data_qos = data_qos
         self._control_limit = control_limit
-        self._control: deque[tuple[bytes, bytes]] = deque()
+        self._control: deque[tuple[bytes, bytes, Settled | None]] = deque()
+        # What waits for its acknowledgement and wants to hear of it, by packet id.
+        self._unsettled: dict[int, Settled] = {}
         self._ready = ready
         self._was_ready = False
         self._transport: asyncio.Transport | None = None
@@ -70,11 +77,11 @@ class Link(asyncio.Protocol):
 
     # What delivery and the connection ask for
 
-    def publish(self, topic: str, payload: bytes) -> bool:
+    def publish(self, topic: str, payload: bytes, settled: Settled | None = None) -> bool:
         """Queues a control message; False when the queue is full or the session does not stand."""
         if self.session.phase is not Phase.READY or len(self._control) >= self._control_limit:
             return False
-        self._control.append((topic.encode(), payload))
+        self._control.append((topic.encode(), payload, settled))
         self.wake()
         return True
 
@@ -137,6 +144,8 @@ class Link(asyncio.Protocol):
                     log.exception("a request could not be handled", topic=event.topic, size=event.size)
             else:
                 self._handle(event)
+        if self._unsettled:
+            self._settle()
         self._pump()
 
     def pause_writing(self) -> None:
@@ -154,7 +163,11 @@ class Link(asyncio.Protocol):
             self._result = self._unannounced(exc)
         self.session.abandon()
         self._stats.control_dropped += len(self._control)
+        lost = [*self._unsettled.values(), *(settled for _, _, settled in self._control if settled)]
+        self._unsettled.clear()
         self._control.clear()
+        for settled in lost:
+            settled(False)
         if self._was_ready:
             self._stats.connected = False
             self._handler.disconnected()
@@ -267,15 +280,28 @@ class Link(asyncio.Protocol):
     def _take_id(self) -> int:
         return self.session.take_packet_id(self._loop.time())
 
-    def _append_control(self, parts: Parts, topic: bytes, payload: bytes) -> None:
+    def _append_control(self, parts: Parts, topic: bytes, payload: bytes, settled: Settled | None) -> None:
         session = self.session
         if 5 + 2 + len(topic) + 3 + len(payload) > session.max_packet_size:
             self._too_large(1)
+            if settled is not None:
+                settled(True)
             return
         packet_id = self._take_id() if session.max_qos else 0
+        if settled is not None:
+            if packet_id:
+                self._unsettled[packet_id] = settled
+            else:
+                settled(True)
         parts.append(encode_publish_start(session.version, topic, packet_id, len(payload)))
         parts.append(payload)
         self._stats.control_written += 1
+
+    def _settle(self) -> None:
+        """Tells of what was acknowledged. Few ever wait here: the window of a session is small."""
+        over = [number for number in self._unsettled if not self.session.waits_for(number)]
+        for number in over:
+            self._unsettled.pop(number)(True)
 
     def _too_large(self, messages: int) -> None:
         self._stats.too_large += messages

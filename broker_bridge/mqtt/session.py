@@ -185,6 +185,10 @@ class Session:
         """QoS 1 messages sent and not acknowledged."""
         return len(self._unacknowledged)
 
+    def waits_for(self, packet_id: int) -> bool:
+        """Whether the message of that id is not acknowledged yet."""
+        return packet_id in self._unacknowledged
+
     def take_packet_id(self, now: float) -> int:
         """A packet id for a QoS 1 message that is sent now; only while there are slots."""
         self._last_packet_id = self._free_packet_id()

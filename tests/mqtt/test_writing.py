@@ -48,6 +48,41 @@ async def test_lost_connections_are_told_and_what_was_queued_is_dropped() -> Non
     assert handler.events[-1] == "disconnected"
 
 
+async def test_what_became_of_a_message_is_told() -> None:
+    """Acknowledged, too long for this broker, or lost with its connection, sent or not."""
+    count = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal count
+        count += 1
+        # A window of 2 messages, and no packet over 200 bytes.
+        await peer.accept(b"\x20\x0b\x00\x00\x08\x21\x00\x02\x27\x00\x00\x00\xc8")
+        if count == 1:
+            first = packet_id_of(await peer.expect(0x32))
+            await peer.expect(0x32)
+            peer.send(b"\x40\x02" + first)
+            await peer.expect(0x32)
+            return
+        await peer.reader.read()
+
+    told: list[tuple[str, bool]] = []
+    handler = Recorder()
+    async with scripted_broker(script) as url, connected(url, handler) as connection:
+        for name in ("acknowledged", "sent", "sent too", "waits", "long"):
+            payload = bytes(300) if name == "long" else b"{}"
+            assert connection.publish(REJECTED, payload, lambda taken, name=name: told.append((name, taken)))  # type: ignore[misc]
+        await until(lambda: len(told) == 5, "what became of all of them")
+        assert told == [
+            ("acknowledged", True),
+            *((name, False) for name in ("sent", "sent too", "waits", "long")),
+        ]
+        await until(lambda: connection.stats.connects == 2, "the second connection")
+        assert connection.publish(REJECTED, bytes(300), lambda taken: told.append(("long", taken)))
+        await until(
+            lambda: told[5:] == [("long", True)], "the end of what this broker takes in no connection"
+        )
+
+
 async def test_the_control_queue_is_bounded() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(b"\x20\x06\x00\x00\x03\x21\x00\x01")
