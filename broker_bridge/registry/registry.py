@@ -18,6 +18,7 @@ from broker_bridge.registry.jobs.devices import DeviceJobs
 from broker_bridge.registry.jobs.ledger import Ledger
 from broker_bridge.registry.jobs.steps import JobSteps
 from broker_bridge.registry.jobs.store import Jobs
+from broker_bridge.registry.ota import OtaUpdates
 from broker_bridge.registry.streams import Stream, StreamFile
 from broker_bridge.registry.tagging import Tags
 from broker_bridge.registry.thing_groups import ThingGroups
@@ -48,6 +49,7 @@ class Registry:
         self.jobs = Jobs(opened, self.job_changes)
         self.device_jobs = DeviceJobs(self.job_changes)
         self.job_steps = JobSteps(self.job_changes)
+        self.ota = OtaUpdates(opened)
         self._callbacks: list[Callable[[str], None]] = []
 
     @classmethod
