@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from broker_bridge.api import iot, server
+from broker_bridge.api import iot, jobs_data, server
 from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
 from broker_bridge.counting import Counts
@@ -70,7 +70,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             return asyncio.run_coroutine_threadsafe(answering.counts(), loop).result()
 
         metrics = Metrics(counts, lambda: api.stats)
-        api = Api([iot.SERVICE], context, health=answering.health, metrics=metrics.render)
+        api = Api([iot.SERVICE, jobs_data.SERVICE], context, health=answering.health, metrics=metrics.render)
         async with server.serving(api, listener) as url:
             ready(url, address.url)
             await _until(stop, embedded)

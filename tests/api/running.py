@@ -16,7 +16,7 @@ import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from broker_bridge.api import server
+from broker_bridge.api import jobs_data, server
 from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot import SERVICE
@@ -54,7 +54,7 @@ class Running:
 
     folder: Path
     store: ObjectStore | None = None
-    services: Sequence[Service] = (SERVICE,)
+    services: Sequence[Service] = (SERVICE, jobs_data.SERVICE)
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     health: Callable[[], tuple[bool, dict[str, Any]]] = field(default=lambda: (True, {"broker": "connected"}))
