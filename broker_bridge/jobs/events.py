@@ -1,9 +1,10 @@
 """What happened to jobs, for those who are to be told: `$aws/events/…` and the devices concerned."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from broker_bridge.jobs.execution import Execution
-from broker_bridge.jobs.job import Job
+from broker_bridge.jobs.job import Job, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,7 @@ class JobEvent:
     operation: str
     """completed, canceled, cancellation_in_progress, deletion_in_progress or deleted."""
     job: Job
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class PendingChanged:
 
 @dataclass(frozen=True, slots=True)
 class EngineDue:
-    """The engine has to look again, perhaps sooner than it thought."""
+    """The engine has to look again at that time, perhaps sooner than it thought."""
+
+    at: datetime
 
 
 Event = JobEvent | ExecutionEvent | NextChanged | PendingChanged | EngineDue

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from broker_bridge.jobs.execution import Execution
 from broker_bridge.jobs.job import Job
-from broker_bridge.registry.jobs.devices import Pending, Work
+from broker_bridge.registry.jobs.devices import Work
+from broker_bridge.registry.jobs.pending import Pending
 
 Render = Callable[[str, Job], str]
 """`(document, job) -> document`: a job's document as a device gets it, at each time that it is shown. It may

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from broker_bridge.jobs import states
 from broker_bridge.jobs.errors import ExecutionEnded, ExecutionNotFound
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
 from broker_bridge.jobs.job import Job
 from broker_bridge.registry.jobs import pending, rows
 from broker_bridge.registry.jobs.ledger import Books, Change, Ledger
+from broker_bridge.registry.jobs.pending import Notice, Pending
 
 NEXT = "$next"
 """What stands for the job of a thing's next execution."""
@@ -35,11 +34,13 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """What is pending for a thing: the oldest first, at most MAX_LISTED of each state."""
+class Announcement:
+    """A thing that is to be told something, and what: all as it was at one moment."""
 
-    in_progress: list[Execution]
-    queued: list[Execution]
+    notice: Notice
+    pending: Pending
+    next: Work | None
+    """With its document, where the notice is of the next execution."""
 
 
 class DeviceJobs:
@@ -64,7 +65,7 @@ class DeviceJobs:
     def pending(self, thing: str) -> Pending:
         """As `Requests.pending`."""
         with self._ledger.reading() as connection:
-            return _pending(connection, thing)
+            return pending.all_of(connection, thing, MAX_LISTED)
 
     def describe(
         self, thing: str, job_id: str, *, number: int | None = None, with_document: bool = True
@@ -111,6 +112,22 @@ class DeviceJobs:
                 with_document=with_document,
             )
 
+    def announcements(self, after: str, limit: int) -> list[Announcement]:
+        """What things with names behind `after` are to be told, by name, at most `limit`.
+
+        They are due until `job_steps.announced` has heard that they were told.
+        """
+        with self._ledger.reading() as connection:
+            due = pending.due(connection, after, limit)
+            lists = pending.all_of_many(connection, [notice.thing for notice in due], MAX_LISTED)
+            books = Books(connection)
+            found = []
+            for notice in due:
+                first = lists[notice.thing].next if notice.next_changes else None
+                work = None if first is None else _work(books, books.job(first.job_id), first, True)
+                found.append(Announcement(notice, lists[notice.thing], work))
+            return found
+
 
 class Requests:
     """What devices ask, in an open transaction. For `DeviceJobs.together` alone to make."""
@@ -120,7 +137,7 @@ class Requests:
 
     def pending(self, thing: str) -> Pending:
         """GetPendingJobExecutions."""
-        return _pending(self._change.connection, thing)
+        return pending.all_of(self._change.connection, thing, MAX_LISTED)
 
     def describe(
         self, thing: str, job_id: str, *, number: int | None = None, with_document: bool = True
@@ -194,12 +211,6 @@ class Requests:
         )
         change.write(job, found, changed)
         return _work(change, job, changed, with_document)
-
-
-def _pending(connection: Connection, thing: str) -> Pending:
-    found = pending.all_of(connection, thing, MAX_LISTED)
-    begun = [execution for execution in found if execution.status is Status.IN_PROGRESS]
-    return Pending(begun, found[len(begun) :])
 
 
 def _describe(books: Books, thing: str, job_id: str, number: int | None, with_document: bool) -> Work | None:

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from broker_bridge.jobs import abort, retries
 from broker_bridge.jobs.events import EngineDue, Event, ExecutionEvent, JobEvent
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
-from broker_bridge.jobs.job import Job
+from broker_bridge.jobs.job import Job, Target
 from broker_bridge.registry.database import Database
 from broker_bridge.registry.jobs import pending, rows
-from broker_bridge.registry.jobs.tables import executions, job_waiting, jobs
+from broker_bridge.registry.jobs.tables import executions, job_targets, job_waiting, jobs
 
 ABORTED = "ABORT_CRITERIA_MET"
 """`reasonCode` of a job that its abort criteria stopped."""
@@ -29,10 +29,20 @@ _EXECUTION = (
     & (executions.c.execution_number == bindparam("of_number"))
 )
 _UPDATE_EXECUTION = update(executions).where(_EXECUTION)
+_TARGETS = (
+    select(job_targets).where(job_targets.c.job_number == bindparam("job")).order_by(job_targets.c.position)
+)
 _DOCUMENT = select(jobs.c.document).where(jobs.c.job_number == bindparam("of_job"))
 _UPDATE_JOB = update(jobs).where(jobs.c.job_number == bindparam("of_job"))
 
 Listener = Callable[[Sequence[Event]], None]
+
+
+def targets(connection: Connection, job: Job) -> list[Target]:
+    """The job's targets, in the order in which they were given."""
+    return [
+        Target(row.thing_name, row.group_path) for row in connection.execute(_TARGETS, {"job": job.number})
+    ]
 
 
 class Ledger:
@@ -110,11 +120,12 @@ class Change(Books):
         """Has the engine look at the job, now or at that time."""
         job.due_at = self.now if at is None else at
         self.save(job)
-        self.events.append(EngineDue())
+        self.events.append(EngineDue(job.due_at))
 
     def tell(self, operation: str, job: Job) -> None:
         """Something happened to the job as a whole; what it is now is kept for those who hear of it."""
-        self.events.append(JobEvent(operation, replace(job, counts=replace(job.counts))))
+        now = replace(job, counts=replace(job.counts))
+        self.events.append(JobEvent(operation, now, tuple(targets(self.connection, job))))
 
     def touch(self, things: Iterable[str]) -> None:
         """What is pending for these things was changed otherwise."""
@@ -137,6 +148,9 @@ class Change(Books):
                 **rows.execution_values(after),
             },
         )
+        due = after.due_at
+        if due is not None and due != before.due_at:
+            self.events.append(EngineDue(due))
         if after.status is before.status:
             return
         job.counts.move(before.status, after.status)
@@ -190,6 +204,8 @@ class Change(Books):
         self.drop_waiting(job)
         self.tell("cancellation_in_progress", job)
         self.wake(job)
+        # What else is asked within this change must find it so: what is pending is read from the tables.
+        self._store(job)
 
     def drop_waiting(self, job: Job) -> None:
         """The things that wait for the job get it no more."""
@@ -206,9 +222,12 @@ class Change(Books):
                 job.completed_at = job.updated_at = self.now
                 job.due_at = None
                 self.tell("completed", job)
-            self.connection.execute(_UPDATE_JOB, {"of_job": job.number, **rows.job_values(job)})
+            self._store(job)
         if self._things:
             self.events += pending.refresh(self.connection, self._things, self._listed)
+
+    def _store(self, job: Job) -> None:
+        self.connection.execute(_UPDATE_JOB, {"of_job": job.number, **rows.job_values(job)})
 
     def _insert(self, job: Job, new: Sequence[Execution]) -> None:
         self.connection.execute(

@@ -28,6 +28,7 @@ from broker_bridge.jobs.job import Job, Target
 from broker_bridge.registry import schema
 from broker_bridge.registry.jobs import rows
 from broker_bridge.registry.jobs.ledger import Change
+from broker_bridge.registry.jobs.ledger import targets as targets
 from broker_bridge.registry.jobs.tables import executions, job_targets, job_waiting, jobs
 from broker_bridge.registry.thing_groups import members_of
 
@@ -38,13 +39,6 @@ FOLLOWING = (jobs.c.status == JobStatus.IN_PROGRESS) | (
     (jobs.c.status == JobStatus.CANCELED) & (jobs.c.in_progress > 0)
 )
 """Which jobs a change of things may concern: of a canceled one, executions may still be in progress."""
-
-
-def targets(connection: Connection, job: Job) -> list[Target]:
-    """The job's targets, in the order in which they were given."""
-    mine = job_targets.c.job_number == job.number
-    chosen = select(job_targets).where(mine).order_by(job_targets.c.position)
-    return [Target(row.thing_name, row.group_path) for row in connection.execute(chosen)]
 
 
 def take_up(change: Change, job: Job, thing: str | None = None) -> None:

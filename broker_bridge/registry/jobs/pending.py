@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select, update
 
 from broker_bridge.jobs.events import Event, NextChanged, PendingChanged
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
@@ -30,7 +30,26 @@ _COUNTS = executions.c.place.is_not(None) & (
 _ORDER = (executions.c.place, executions.c.queued_at, executions.c.job_number)
 _OF_THING = rows.EXECUTION.where(executions.c.thing_name == bindparam("thing"), _COUNTS).order_by(*_ORDER)
 _NEXT = _OF_THING.limit(1)
+_FIRST = _OF_THING.limit(bindparam("limit"))
+_QUEUED = _OF_THING.where(executions.c.status == Status.QUEUED).limit(bindparam("limit"))
 _THINGS: BindParameter[str] = bindparam("things", expanding=True)
+_RANKED = (
+    rows.EXECUTION.add_columns(
+        func.row_number()
+        .over(
+            partition_by=(executions.c.thing_name, executions.c.place),
+            order_by=(executions.c.queued_at, executions.c.job_number),
+        )
+        .label("rank")
+    )
+    .where(executions.c.thing_name.in_(_THINGS), _COUNTS)
+    .subquery()
+)
+_OF_THINGS = (
+    select(_RANKED)
+    .where(_RANKED.c.rank <= bindparam("limit"))
+    .order_by(_RANKED.c.thing_name, _RANKED.c.place, _RANKED.c.rank)
+)
 _NEXT_ONES = (
     select(executions.c.thing_name, executions.c.job_number, executions.c.execution_number)
     .join_from(executions, jobs)
@@ -40,6 +59,29 @@ _NEXT_ONES = (
 _NOTICES = select(notices).where(notices.c.thing_name.in_(_THINGS))
 _UPDATE_NOTICE = update(notices).where(notices.c.thing_name == bindparam("thing"))
 _DUE = notices.c.next_changes.is_not(None) | notices.c.list_changes.is_not(None)
+
+
+_OF_NOTICE = notices.c.thing_name == bindparam("thing")
+_NEXT_TOLD = (
+    update(notices).where(_OF_NOTICE, notices.c.next_changes == bindparam("count")).values(next_changes=None)
+)
+_LIST_TOLD = (
+    update(notices).where(_OF_NOTICE, notices.c.list_changes == bindparam("count")).values(list_changes=None)
+)
+_NOTHING_LEFT = delete(notices).where(_OF_NOTICE, notices.c.job_number.is_(None), ~_DUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What is pending for a thing: the oldest first, of each state."""
+
+    in_progress: list[Execution]
+    queued: list[Execution]
+
+    @property
+    def next(self) -> Execution | None:
+        """The one that is next."""
+        return next(iter((*self.in_progress, *self.queued)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +101,24 @@ def next_of(connection: Connection, thing: str) -> Execution | None:
     return None if row is None else rows.execution(row)
 
 
-def all_of(connection: Connection, thing: str, limit: int) -> list[Execution]:
-    """The thing's pending executions, the next one first, at most `limit` of each state."""
-    found: list[Execution] = []
-    for status in (Status.IN_PROGRESS, Status.QUEUED):
-        chosen = _OF_THING.where(executions.c.status == status).limit(limit)
-        found += map(rows.execution, connection.execute(chosen, {"thing": thing}))
+def all_of(connection: Connection, thing: str, limit: int) -> Pending:
+    """What is pending for the thing, at most `limit` of each state."""
+    found = [rows.execution(row) for row in connection.execute(_FIRST, {"thing": thing, "limit": 2 * limit})]
+    begun = [execution for execution in found if execution.status is Status.IN_PROGRESS]
+    queued = found[len(begun) :]
+    if len(found) == 2 * limit and len(queued) < limit:
+        chosen = connection.execute(_QUEUED, {"thing": thing, "limit": limit})
+        queued = [rows.execution(row) for row in chosen]
+    return Pending(begun[:limit], queued[:limit])
+
+
+def all_of_many(connection: Connection, things: Sequence[str], limit: int) -> dict[str, Pending]:
+    """What is pending for each of these things, at most `limit` of each state."""
+    found = {thing: Pending([], []) for thing in things}
+    for row in connection.execute(_OF_THINGS, {"things": things, "limit": limit}):
+        execution = rows.execution(row)
+        mine = found[execution.thing]
+        (mine.in_progress if execution.status is Status.IN_PROGRESS else mine.queued).append(execution)
     return found
 
 
@@ -131,14 +185,12 @@ def due(connection: Connection, after: str, limit: int) -> list[Notice]:
     ]
 
 
-def announced(connection: Connection, told: Iterable[Notice]) -> None:
+def announced(connection: Connection, told: Sequence[Notice]) -> None:
     """The things were told that. What changed since stays to be told."""
-    for notice in told:
-        mine = notices.c.thing_name == notice.thing
-        for column, count in (
-            (notices.c.next_changes, notice.next_changes),
-            (notices.c.list_changes, notice.list_changes),
-        ):
-            if count:
-                connection.execute(update(notices).where(mine, column == count).values({column.name: None}))
-        connection.execute(delete(notices).where(mine, notices.c.job_number.is_(None), ~_DUE))
+    for statement, values in (
+        (_NEXT_TOLD, [{"thing": one.thing, "count": one.next_changes} for one in told if one.next_changes]),
+        (_LIST_TOLD, [{"thing": one.thing, "count": one.list_changes} for one in told if one.list_changes]),
+        (_NOTHING_LEFT, [{"thing": one.thing} for one in told]),
+    ):
+        if values:
+            connection.execute(statement, values)
