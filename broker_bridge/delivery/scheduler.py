@@ -246,7 +246,12 @@ class Scheduler:
 
     def _quantum(self) -> int:
         """What a thing gets in this round, file bytes."""
-        return min(self._most, max(LEAST_QUANTUM, ROUND // (len(self._flows) + 1)))
+        # Halved and halved again: the answer to a large request is then a whole number of turns. With any
+        # other share each turn would end a little earlier in its request, until each request took two.
+        share, quantum = ROUND // max(1, len(self._flows)), QUANTUM
+        while quantum > max(share, LEAST_QUANTUM):
+            quantum //= 2
+        return min(self._most, quantum)
 
     def _may_write(self, meter: Meter) -> bool:
         """Whether the service's own pace lets a turn through."""
