@@ -39,6 +39,16 @@ COUNTS = tuple(member.name for member in fields(Counts))
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rollout is among its stages (`jobs.stages`): all of it that has to be remembered."""
+
+    stage: int | None = None
+    """From 0. None: nobody looked since the job was given these stages."""
+    passed_at: datetime | None = None
+    """When that stage had passed: it soaks since."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Whom a job is for: a thing, or all things in a group and below it. One of both."""
 
@@ -82,6 +92,11 @@ class Job:
     tally: Tally = field(default_factory=Tally)
     due_at: datetime | None = None
     """When the engine is to look at it."""
+    stages: str | None = None
+    """Its stages, as its tag has them (`jobs.stages.parse`); None: it reaches all things alike."""
+    paused: bool = False
+    """Whether a tag holds it up: no further things are reached."""
+    place: Place = Place()
 
     @property
     def config(self) -> config.Config:

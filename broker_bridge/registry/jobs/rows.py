@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from broker_bridge.jobs.abort import Tally
 from broker_bridge.jobs.errors import ExecutionNotFound, JobNotFound
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
-from broker_bridge.jobs.job import COUNTS, Counts, Job
+from broker_bridge.jobs.job import COUNTS, Counts, Job, Place
 from broker_bridge.registry.jobs.tables import GONE, executions, jobs
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +56,9 @@ def job(row: Row[Any]) -> Job:
             row.tally_executed, row.tally_failed, row.tally_timed_out, row.tally_rejected, row.tally_any
         ),
         due_at=row.due_at,
+        stages=row.stages,
+        paused=row.paused,
+        place=Place(row.stage, row.passed_at),
     )
 
 
@@ -85,6 +88,10 @@ def job_values(value: Job) -> dict[str, Any]:
         "tally_rejected": tally.rejected,
         "tally_any": tally.any,
         "due_at": value.due_at,
+        "stages": value.stages,
+        "paused": value.paused,
+        "stage": value.place.stage,
+        "passed_at": value.place.passed_at,
     }
 
 

@@ -8,12 +8,14 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -74,6 +76,12 @@ jobs = Table(
     *(_count(f"tally_{name}") for name in ("executed", "failed", "timed_out", "rejected", "any")),
     # When the engine is to look at it; null where nothing is to come.
     Column("due_at", UtcDateTime),
+    # Its stages as its tag has them, and whether a tag pauses it; where it is among the stages
+    # (`jobs.stages.Place`).
+    Column("stages", Text),
+    Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("stage", Integer),
+    Column("passed_at", UtcDateTime),
     # SQLite gives the greatest number out again without.
     sqlite_autoincrement=True,
 )
@@ -109,7 +117,10 @@ job_waiting = Table(
     metadata,
     _number(),
     Column("thing_name", _name(), primary_key=True),
+    # Left to chance, and kept: who comes first is spread over sites, batches and whatever else names tell.
+    Column("place", Float, nullable=False, server_default="0"),
     Index("job_waiting_by_thing", "thing_name"),
+    Index("job_waiting_in_order", "job_number", "place", "thing_name"),
 )
 """Things that a job has not reached yet."""
 
