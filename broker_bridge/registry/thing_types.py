@@ -25,7 +25,7 @@ _TAGS = Tags(schema.thing_type_tags, "thing type")
 
 @dataclass(frozen=True, slots=True)
 class ThingType:
-    """A thing type as it stands. It never changes, but that it may be deprecated."""
+    """A thing type as it stands."""
 
     name: str
     type_id: str
@@ -87,6 +87,20 @@ class ThingTypes:
         with self._database.reading() as connection:
             found = [_type(row) for row in connection.execute(chosen)]
         return page(found, limit, lambda one: one.name)
+
+    def update(
+        self, name: str, *, description: str | None, searchable_attributes: tuple[str, ...] | None
+    ) -> None:
+        """Replaces what is given; None leaves it as it is. ThingTypeNotFound."""
+        given = {
+            "description": description,
+            "searchable_attributes": None if searchable_attributes is None else list(searchable_attributes),
+        }
+        values = {column: value for column, value in given.items() if value is not None}
+        with self._database.changing() as connection:
+            _one(connection, name)
+            if values:
+                connection.execute(update(_TYPES).where(_TYPES.c.thing_type_name == name).values(values))
 
     def deprecate(self, name: str, *, undo: bool, now: datetime) -> None:
         """No more things may have it, or, with `undo`, they may again. ThingTypeNotFound."""

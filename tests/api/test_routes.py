@@ -9,56 +9,13 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
+from broker_bridge.api import iot, jobs_data
 from broker_bridge.api.errors import MethodNotAllowedException, UnknownOperationException
-from broker_bridge.api.iot import SERVICE
 from broker_bridge.api.model import LoadedService
 from broker_bridge.api.routes import Router
+from broker_bridge.api.service import Service
+from tests.api.operations import EVERY, IOT
 from tests.api.running import Running
-
-IMPLEMENTED = {
-    "AddThingToThingGroup",
-    "AssociateTargetsWithJob",
-    "CancelJob",
-    "CancelJobExecution",
-    "CreateJob",
-    "CreateStream",
-    "CreateThing",
-    "CreateThingGroup",
-    "CreateThingType",
-    "DeleteJob",
-    "DeleteJobExecution",
-    "DeleteStream",
-    "DeleteThing",
-    "DeleteThingGroup",
-    "DeleteThingType",
-    "DeprecateThingType",
-    "DescribeEndpoint",
-    "DescribeJob",
-    "DescribeJobExecution",
-    "DescribeStream",
-    "DescribeThing",
-    "DescribeThingGroup",
-    "DescribeThingType",
-    "GetJobDocument",
-    "ListJobExecutionsForJob",
-    "ListJobExecutionsForThing",
-    "ListJobs",
-    "ListStreams",
-    "ListTagsForResource",
-    "ListThingGroups",
-    "ListThingGroupsForThing",
-    "ListThingTypes",
-    "ListThings",
-    "ListThingsInThingGroup",
-    "RemoveThingFromThingGroup",
-    "TagResource",
-    "UntagResource",
-    "UpdateJob",
-    "UpdateStream",
-    "UpdateThing",
-    "UpdateThingGroup",
-    "UpdateThingGroupsForThing",
-}
 
 
 def model(name: str) -> Any:
@@ -113,9 +70,10 @@ def test_a_literal_wins_over_a_label_if_it_has_the_method() -> None:
         router.match("GET", b"/a", [])
 
 
-def test_functions_have_the_members_of_their_operations(api: Running) -> None:
-    loaded = LoadedService(SERVICE, api.context)
-    assert set(loaded.operations) == IMPLEMENTED
+@pytest.mark.parametrize("service", [iot.SERVICE, jobs_data.SERVICE], ids=lambda service: service.name)
+def test_functions_have_the_members_of_their_operations(api: Running, service: Service) -> None:
+    loaded = LoadedService(service, api.context)
+    assert set(loaded.operations) == EVERY[service.name]
     for name, operation in loaded.operations.items():
         shape = operation.model.input_shape
         parameters = inspect.signature(operation.function).parameters
@@ -128,7 +86,7 @@ def test_functions_have_the_members_of_their_operations(api: Running) -> None:
 
 def test_operations_that_are_not_here_are_named(api: Running) -> None:
     for operation, (method, uri) in routes("iot").items():
-        if operation in IMPLEMENTED:
+        if operation in IOT:
             continue
         answer = api.send(method, re.sub(r"\{[^}]*\}", "x", uri))
         assert (answer.status, answer.code) == (404, "UnknownOperationException"), operation

@@ -213,10 +213,11 @@ class TestListing:
     NAMES = ("l-a", "l-a-1", "l-a-1-x", "l-a-1-y", "l-a-2", "l-b")
 
     @pytest.fixture(scope="class")
-    def forest(self, iot: Any) -> Any:
-        for name in self.NAMES:
+    @classmethod
+    def forest(cls, iot: Any) -> Any:
+        for name in cls.NAMES:
             parent = name.rpartition("-")[0]
-            above = {"parentGroupName": parent} if parent in self.NAMES else {}
+            above = {"parentGroupName": parent} if parent in cls.NAMES else {}
             iot.create_thing_group(thingGroupName=name, **above)
             for number in range(2):
                 iot.create_thing(thingName=f"in:{name}:{number}")

@@ -160,7 +160,8 @@ class TestListing:
     """ListThings."""
 
     @pytest.fixture(scope="class")
-    def listed(self, iot: Any) -> Any:
+    @classmethod
+    def listed(cls, iot: Any) -> Any:
         iot.create_thing_type(thingTypeName="listed")
         for number in range(7):
             iot.create_thing(
@@ -300,11 +301,39 @@ class TestTypes:
             {"mqtt5Configuration": {"propagatingAttributes": []}},
         ]
         for properties in refusable:
-            code, message, _ = refused(
-                partial(iot.create_thing_type, thingTypeName="no", thingTypeProperties=properties)
-            )
-            assert code == "InvalidRequestException"
-            assert message.startswith("thingTypeProperties.")
+            for call in (iot.create_thing_type, iot.update_thing_type):
+                code, message, _ = refused(partial(call, thingTypeName="no", thingTypeProperties=properties))
+                assert code == "InvalidRequestException"
+                assert message.startswith("thingTypeProperties.")
+
+    @pytest.mark.parametrize(
+        ("given", "after"),
+        [
+            ({"thingTypeDescription": "new"}, {"thingTypeDescription": "new", "searchableAttributes": ["a"]}),
+            ({"searchableAttributes": ["b", "c"]}, {"searchableAttributes": ["b", "c"]}),
+            ({"searchableAttributes": []}, {"searchableAttributes": []}),
+            ({"thingTypeDescription": ""}, {"thingTypeDescription": ""}),
+            ({}, {}),
+            (None, {}),
+        ],
+    )
+    def test_an_update_replaces_what_is_given(self, iot: Any, name: str, given: Any, after: Any) -> None:
+        before = {"thingTypeDescription": "old", "searchableAttributes": ["a"]}
+        kind = f"{name}:kind"
+        made = iot.create_thing_type(thingTypeName=kind, thingTypeProperties=before)
+        iot.create_thing(thingName=f"{name}-of-it", thingTypeName=kind)
+        iot.deprecate_thing_type(thingTypeName=kind)
+        shown = iot.describe_thing_type(thingTypeName=kind)
+        iot.update_thing_type(thingTypeName=kind, **({} if given is None else {"thingTypeProperties": given}))
+        now = iot.describe_thing_type(thingTypeName=kind)
+        assert now["thingTypeProperties"] == before | after
+        assert now["thingTypeMetadata"] == shown["thingTypeMetadata"]
+        assert now["thingTypeId"] == made["thingTypeId"]
+        assert refused(lambda: iot.update_thing_type(thingTypeName="none")) == (
+            "ResourceNotFoundException",
+            "there is no thing type none",
+            404,
+        )
 
     def test_types_have_tags(self, iot: Any) -> None:
         iot.create_thing_type(thingTypeName="tagged", tags=[{"Key": "a", "Value": "1"}])
@@ -329,6 +358,9 @@ CALLS: list[Call] = [
     ("CreateThingType", "POST", "/thing-types/x", {"tags": [{"Key": f"{i}"} for i in range(51)]}, 400),
     ("DescribeThingType", "GET", "/thing-types/w", None, 200),
     ("DescribeThingType", "GET", "/thing-types/none", None, 404),
+    ("UpdateThingType", "PATCH", "/thing-types/w", {"thingTypeProperties": {}}, 200),
+    ("UpdateThingType", "PATCH", "/thing-types/none", {}, 404),
+    ("UpdateThingType", "PATCH", "/thing-types/w", {"thingTypeProperties": []}, 400),
     ("ListThingTypes", "GET", "/thing-types?maxResults=1", None, 200),
     ("ListThingTypes", "GET", "/thing-types?maxResults=0", None, 400),
     ("CreateThing", "POST", "/things/w", {"thingTypeName": "w", "attributePayload": PAYLOAD}, 200),

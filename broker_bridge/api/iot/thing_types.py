@@ -1,4 +1,4 @@
-"""CreateThingType, DescribeThingType, ListThingTypes, DeprecateThingType, DeleteThingType."""
+"""CreateThingType, DescribeThingType, UpdateThingType, ListThingTypes, …: types that things are of."""
 
 from typing import NotRequired, TypedDict
 
@@ -32,9 +32,7 @@ def create_thing_type(
     attributes or 50 tags, and for `mqtt5Configuration`: the broker is not ours, and nobody would enrich its
     messages.
     """
-    properties = thing_type_properties or {}
-    if "mqtt5Configuration" in properties:
-        raise InvalidRequestException("thingTypeProperties.mqtt5Configuration: not offered by this service")
+    properties = _offered(thing_type_properties)
     try:
         made = context.registry.thing_types.create(
             thing_type_name,
@@ -62,6 +60,24 @@ def describe_thing_type(context: Context, *, thing_type_name: str) -> dict[str, 
     """The thing type as it stands. ResourceNotFoundException."""
     found = context.registry.thing_types.get(thing_type_name)
     return {**_entry(context, found), "thingTypeId": found.type_id}
+
+
+def update_thing_type(
+    context: Context, *, thing_type_name: str, thing_type_properties: ThingTypeProperties | None = None
+) -> dict[str, object]:
+    """Replaces each property that is given, of a deprecated type too.
+
+    ResourceNotFoundException; InvalidRequestException for over three searchable attributes, and for
+    `mqtt5Configuration` as CreateThingType.
+    """
+    properties = _offered(thing_type_properties)
+    searchable = properties.get("searchableAttributes")
+    context.registry.thing_types.update(
+        thing_type_name,
+        description=properties.get("thingTypeDescription"),
+        searchable_attributes=None if searchable is None else tuple(searchable),
+    )
+    return {}
 
 
 def list_thing_types(
@@ -93,6 +109,14 @@ def delete_thing_type(context: Context, *, thing_type_name: str) -> dict[str, ob
     """Removes a deprecated type. ResourceNotFoundException; InvalidRequestException while it is in use."""
     context.registry.thing_types.delete(thing_type_name)
     return {}
+
+
+def _offered(properties: ThingTypeProperties | None) -> ThingTypeProperties:
+    if properties is None:
+        return {}
+    if "mqtt5Configuration" in properties:
+        raise InvalidRequestException("thingTypeProperties.mqtt5Configuration: not offered by this service")
+    return properties
 
 
 def _entry(context: Context, found: ThingType) -> dict[str, object]:
