@@ -54,6 +54,7 @@ __all__ = [
     "SinkError",
     "SubscriptionRefused",
     "download",
+    "verifier",
 ]
 
 
@@ -121,7 +122,7 @@ def download(
         raise ValueError(f"sha256 {sha256!r} is not 64 hexadecimal digits")
     if (public_key is None) != (signature is None):
         raise ValueError("public_key and signature are not given together")
-    verify = _verifier(public_key, signature) if public_key is not None and signature is not None else None
+    verify = verifier(public_key, signature) if public_key is not None and signature is not None else None
 
     def machine(record: Record | None) -> Download:
         token = os.urandom(6).hex()
@@ -158,8 +159,8 @@ def download(
     )
 
 
-def _verifier(public_key: bytes, signature: bytes) -> Callable[[bytes], bool]:
-    """Whether a digest is what was signed. ValueError where it is no P-256 key."""
+def verifier(public_key: bytes, signature: bytes) -> Callable[[bytes], bool]:
+    """Tells whether a file's SHA-256 is what was signed; PEM or DER. ValueError where it is no P-256 key."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from chunker.bitmap import find, test
 from chunker.blocks import block_count
-from device_client.clock import now
+from device_client.clock import now as system_clock
 from device_client.download import DONE
 from device_client.errors import DownloadError, SinkError
 
@@ -56,15 +56,16 @@ class Fetch:
         busy: "Callable[[], bool] | None" = None,
         save_bytes: int = 65536,
         trusting: bool = False,
+        clock: "Callable[[], int]" = system_clock,
     ) -> None:
         self.digest = b""  # of the file, once it is finished
         self.resumed = self.held = 0  # bytes: there before, and there
         self.unsaved = 0  # bytes held that no record claims
-        self._make, self._sink = make, sink
+        self._make, self._sink, self._clock = make, sink, clock
         self._expected, self._verify = expected, verify
         self._progress, self._busy, self._save_bytes = progress, busy, save_bytes
         self._up, self._shown, self._show_at = False, 0, 0
-        self._hash, self._hashed = sha256(), 0  # bytes from the start of the file
+        self._hash, self.hashed = sha256(), 0  # and what of it: bytes from the start of the file
         record = sink.load()
         self.machine = make(record if trusting or expected is not None or verify else None)
 
@@ -78,7 +79,7 @@ class Fetch:
 
     def message(self, topic: str, payload: "bytes | bytearray | memoryview") -> None:
         """The transport heard this."""
-        event = self.machine.receive(topic, payload, now())
+        event = self.machine.receive(topic, payload, self._clock())
         if event:
             _, offset, data = event
             if data is None:
@@ -92,14 +93,14 @@ class Fetch:
         busy = self._busy is not None and self._busy()
         if self._busy:
             machine.busy = busy
-        for topic, payload in machine.poll(now()):
+        for topic, payload in machine.poll(self._clock()):
             self.send(topic, payload)
         if self.unsaved >= self._save_bytes:
             self.save()
-        if self._progress and self.held != self._shown and now() >= self._show_at:
-            self._shown, self._show_at = self.held, now() + self.progress_gap
+        if self._progress and self.held != self._shown and self._clock() >= self._show_at:
+            self._shown, self._show_at = self.held, self._clock() + self.progress_gap
             self._progress(self.held, machine.size)
-        return max(0, min(machine.deadline - now(), _BUSY_TURN if busy else _LONGEST_TURN))
+        return max(0, min(machine.deadline - self._clock(), _BUSY_TURN if busy else _LONGEST_TURN))
 
     def finished(self) -> bool:
         """Whether the file is complete, verified and in its place. NotGenuine where it is another."""
@@ -157,27 +158,27 @@ class Fetch:
         self._sink.write(offset, data)
         self.unsaved += len(data)
         self.held += len(data)
-        if offset == self._hashed:
+        if offset == self.hashed:
             self._hash.update(data)
-            self._hashed += len(data)
+            self.hashed += len(data)
             self._hash_on()
 
     def _hash_on(self) -> None:
         # Reads back what came before its turn.
         machine = self.machine
         size, block_size = machine.size, machine.block_size
-        first, count = self._hashed // block_size, block_count(size, block_size)
+        first, count = self.hashed // block_size, block_count(size, block_size)
         if first >= count or not test(machine.held, first):
             return
         end = min(size, find(machine.held, False, first, count) * block_size)
-        while self._hashed < end:
-            data = self._sink.read(self._hashed, min(self.read_bytes, end - self._hashed))
+        while self.hashed < end:
+            data = self._sink.read(self.hashed, min(self.read_bytes, end - self.hashed))
             self._hash.update(data)
-            self._hashed += len(data)
+            self.hashed += len(data)
 
     def _start_over(self) -> None:
         # With a new token, since blocks that were asked for before are not to be mistaken for new ones.
-        self.held = self.unsaved = self._hashed = self.resumed = 0
+        self.held = self.unsaved = self.hashed = self.resumed = 0
         self._hash = sha256()
         self.machine = self._make(None)
         if self._up:

@@ -33,7 +33,7 @@ class SubscriptionRefused(DownloadError):
 
 
 class Session:
-    """One clean session, subscribed to `topics` (no wildcards) at QoS 0.
+    """One clean session, subscribed to `topics` at QoS 0; of wildcards, `+` may stand for a level.
 
     What is lost is asked for again, and a PUBACK for each block would cost more. `buffer`: what is read into,
     and so the bound on a message: block size + 200 bytes do for CBOR, more make fewer reads. A longer message
@@ -56,6 +56,8 @@ class Session:
         self.oversize = 0
         self._login, self.keepalive = (client_id, user, password), keepalive
         self._topics, self._raw = topics, [name.encode() for name in topics]
+        self._filters = [name.split("/") for name in topics if "+" in name]
+        self._matched_raw, self._matched = b"", ""  # the last topic that a filter let through
         self._buffer, self._view = buffer, memoryview(buffer)
         self.begin(0)
 
@@ -152,7 +154,23 @@ class Session:
             for place, raw in enumerate(self._raw):
                 if topic == raw:
                     return self._topics[place], self._view[body:stop]
+            if self._filters and (topic == self._matched_raw or self._matches(bytes(topic))):
+                return self._matched, self._view[body:stop]
             # Not ours: a broker's own notice, or what an access rule should have kept away.
+
+    def _matches(self, raw: bytes) -> bool:
+        try:
+            name = str(raw, "utf-8")
+        except UnicodeError:
+            raise BrokerUnreachable("the broker sends what is not MQTT") from None
+        levels = name.split("/")
+        for wanted in self._filters:
+            if len(wanted) == len(levels):
+                differ = [one for one, level in zip(wanted, levels) if one not in ("+", level)]  # noqa: B905
+                if not differ:
+                    self._matched_raw, self._matched = raw, name
+                    return True
+        return False
 
     def _control(self, kind: int, at: int, length: int) -> None:
         buffer = self._buffer
