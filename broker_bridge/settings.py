@@ -102,6 +102,39 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadSettings:
+    """Files over HTTP, for jobs whose documents have presigned URLs, where objects are in a folder."""
+
+    listen: str | None = None
+    """Where devices fetch files, host:port; None: where the API listens. Nobody can do anything else there:
+    it needs no protection, as `http` does."""
+    url: str | None = None
+    """What devices' URLs begin with, `http[s]://host[:port][/path]`: the reverse proxy in front; None: where
+    it listens."""
+    connections: int = 256
+    """Downloads under way at once; one more is answered with 503."""
+
+    def __post_init__(self) -> None:
+        _within("downloads.connections", self.connections, 1, 900)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """Jobs over MQTT."""
+
+    answer_next_on_notify: tuple[str, ...] = ()
+    """Things (patterns) that get the answer to `$next/get` on `notify-next` as well, for firmware that does
+    not subscribe to `$next/get/accepted` because AWS sends it unasked."""
+    events: bool = True
+    """Publish `$aws/events/job/…` and `$aws/events/jobExecution/…`."""
+    notices_per_second: int = 1000
+    """Things that are told of new jobs (`notify-next`, `notify`) in a second."""
+
+    def __post_init__(self) -> None:
+        _within("jobs.notices_per_second", self.notices_per_second, 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
     """Which things may have which streams: shell patterns (`*`, `?`, `[…]`), of which one must match."""
 
@@ -119,6 +152,19 @@ class PaceRule:
     """File bytes a second."""
     gap: float = 0.0
     """Seconds from one block to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningProfile:
+    """A key that signs OTA updates, by the name that `signingProfileName` asks for it with."""
+
+    profile: str
+    key: Path
+    """Private key (PEM): ECDSA on P-256, or RSA of 2048 to 4096 bits."""
+    certificate_path: str
+    """Where devices have its certificate, unless an update says otherwise."""
+    password_env: str | None = None
+    """Environment variable with the password of an encrypted key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +192,15 @@ class ServiceSettings:
     """Tables of `things`, `streams` (patterns; all unless given), `bytes_per_second` (file bytes, to each
     thing) and `gap` (seconds from block to block). The first that matches both counts; with neither rate nor
     gap it exempts. A stream's tags `sluice:bytes-per-second` and `sluice:block-gap` may slow it further."""
+    signing: tuple[SigningProfile, ...] = ()
+    """Keys that sign OTA updates: tables of `profile` (the name that updates ask for), `key` (PEM file: ECDSA
+    on P-256, or RSA of 2048 to 4096 bits), `certificate_path` (where devices have the certificate) and, for
+    an encrypted key, `password_env` (the environment variable with its password). Read once, at start."""
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
+    downloads: DownloadSettings = field(default_factory=DownloadSettings)
     limits: Limits = field(default_factory=Limits)
     log_level: str = "info"
     """Least severe log entries written: `debug`, `info`, `warning` or `error`."""
@@ -163,6 +215,12 @@ class ServiceSettings:
             if rule.bytes_per_second is not None:
                 _within(f"pace[{i}].bytes_per_second", rule.bytes_per_second, *RATES)
             _within(f"pace[{i}].gap", rule.gap, *GAPS)
+        names = [entry.profile for entry in self.signing]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise ValueError(
+                    f"signing[{i}].profile is {name!r}, as another's; each needs a name of its own"
+                )
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

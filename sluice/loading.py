@@ -201,7 +201,7 @@ def _convert(setting: Setting, given: _Given) -> object:
     if kind is float:
         return _number(value)
     if kind is Path:
-        return given.folder / Path(_text(value)).expanduser()
+        return _structure(kind, value, given.folder)
     if kind is str:
         text = _text(value)
         return text.removeprefix("http://").rstrip("/") if setting.name == "http" else text
@@ -210,7 +210,7 @@ def _convert(setting: Setting, given: _Given) -> object:
             value = json.loads(value)
         except ValueError:
             raise ValueError("JSON") from None
-    return _structure(kind, value)
+    return _structure(kind, value, given.folder)
 
 
 def _boolean(value: object) -> bool:
@@ -251,29 +251,31 @@ def _text(value: object) -> str:
     raise ValueError("text, not empty" if isinstance(value, str) else "text: put it in quotes")
 
 
-def _structure(kind: object, value: object) -> object:
+def _structure(kind: object, value: object, folder: Path) -> object:
     """Lists of text and of tables, as `permissions` is; nothing unknown, all there that has no default."""
     if kind is str:
         return _text(value)
+    if kind is Path:
+        return folder / Path(_text(value)).expanduser()
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise ValueError("a list")
-        return tuple(_structure(typing.get_args(kind)[0], item) for item in value)
+        return tuple(_structure(typing.get_args(kind)[0], item, folder) for item in value)
     assert isinstance(kind, type)
     assert is_dataclass(kind)
     columns = leaves(kind)
     needed = [entry.name for entry in fields(kind) if entry.default is MISSING]
     if not isinstance(value, dict) or not set(needed) <= set(value) <= set(columns):
         raise ValueError(f"a list of tables with {' and '.join(needed) or 'any of ' + ', '.join(columns)}")
-    return kind(**{name: _column(columns[name], given) for name, given in value.items()})
+    return kind(**{name: _column(columns[name], given, folder) for name, given in value.items()})
 
 
-def _column(setting: Setting, value: object) -> object:
+def _column(setting: Setting, value: object, folder: Path) -> object:
     try:
         if setting.type is int:
             return _integer(value, setting.is_size)
         if setting.type is float:
             return _number(value)
-        return _structure(setting.type, value)
+        return _structure(setting.type, value, folder)
     except ValueError as error:
         raise ValueError(f"a list of tables whose {setting.name} is {error}") from None

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 from sluice.failure import DONE
@@ -51,7 +52,7 @@ def _plain(value: object) -> object:
     if isinstance(value, str | Path):
         return masked(str(value))
     if isinstance(value, tuple):
-        from dataclasses import asdict
-
-        return [asdict(item) for item in value]
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _plain(entry) for name, entry in asdict(value).items()}
     return value
