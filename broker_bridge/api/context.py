@@ -1,10 +1,11 @@
 """What operations work with."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker_bridge.jobs import showing
+from broker_bridge.ota.signing import Profile
 from broker_bridge.registry.registry import Registry
 from broker_bridge.storage.objects import ObjectStore
 from chunker.limits import Limits
@@ -27,3 +28,7 @@ class Context:
     """The time, in UTC."""
     render: showing.Render = showing.as_it_is
     """How a job's document becomes what a device gets."""
+    s3_endpoint: str | None = None
+    """The S3-compatible store that job documents may name objects by; None: AWS's, or a folder."""
+    signing: Mapping[str, Profile] = field(default_factory=dict)
+    """The keys that sign OTA updates, by the names of their profiles."""

@@ -1,7 +1,7 @@
 """OTA updates in SQL: what was asked for, how far its making or unmaking is, and tags."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -164,65 +164,50 @@ class OtaUpdates:
             found = [_update(row) for row in connection.execute(chosen)]
         return page(found, limit, lambda one: str(one.number))
 
-    def unfinished(self) -> "list[str]":
+    def unfinished(self) -> Sequence[str]:
         """The ids of updates that are to be made or unmade, the oldest first."""
         chosen = select(ota_updates.c.ota_update_id).where(_UNFINISHED).order_by(ota_updates.c.ota_number)
         with self._database.reading() as connection:
             return [str(name) for name in connection.execute(chosen).scalars()]
 
-    def begin(self, number: int, now: datetime) -> bool:
+    def begin(self, ota_update_id: str, now: datetime) -> bool:
         """CREATE_IN_PROGRESS. False, here and below, if the update is no longer to be made."""
-        return self._step(number, now, status=UpdateStatus.CREATE_IN_PROGRESS)
+        return self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_IN_PROGRESS)
 
-    def keep_document(self, number: int, document: str, now: datetime) -> bool:
+    def keep_document(self, ota_update_id: str, document: str, now: datetime) -> bool:
         """The document that its job will have: from now on no other."""
-        return self._step(number, now, document=document)
+        return self._step(ota_update_id, CREATING, now, document=document)
 
-    def complete(self, number: int, now: datetime) -> bool:
+    def complete(self, ota_update_id: str, now: datetime) -> bool:
         """CREATE_COMPLETE."""
-        return self._step(number, now, status=UpdateStatus.CREATE_COMPLETE)
+        return self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_COMPLETE)
 
-    def fail(self, number: int, code: str, message: str, now: datetime) -> bool:
-        """CREATE_FAILED."""
-        return self._step(
-            number, now, status=UpdateStatus.CREATE_FAILED, error_code=code[:64], error_message=message
-        )
+    def fail(self, ota_update_id: str, code: str, message: str, now: datetime) -> None:
+        """CREATE_FAILED or DELETE_FAILED, whichever was in progress."""
+        error = {"error_code": code, "error_message": message}
+        if not self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_FAILED, **error):
+            deleting = (UpdateStatus.DELETE_IN_PROGRESS,)
+            self._step(ota_update_id, deleting, now, status=UpdateStatus.DELETE_FAILED, **error)
 
     def delete(self, ota_update_id: str, *, delete_stream: bool, force: bool, now: datetime) -> None:
         """DELETE_IN_PROGRESS. OtaUpdateNotFound."""
-        with self._database.changing() as connection:
-            found = _one(connection, ota_update_id)
-            values = {
-                "status": UpdateStatus.DELETE_IN_PROGRESS,
-                "delete_stream": delete_stream,
-                "force_delete": force,
-                "error_code": None,
-                "error_message": None,
-                "updated_at": now,
-            }
-            connection.execute(
-                update(ota_updates).where(ota_updates.c.ota_number == found.number).values(values)
-            )
+        values: dict[str, object] = {"delete_stream": delete_stream, "force_delete": force}
+        values |= {"error_code": None, "error_message": None}
+        deleting = UpdateStatus.DELETE_IN_PROGRESS
+        if not self._step(ota_update_id, tuple(UpdateStatus), now, status=deleting, **values):
+            raise OtaUpdateNotFound(ota_update_id)
         self._tell()
 
-    def fail_deletion(self, number: int, code: str, message: str, now: datetime) -> None:
-        """DELETE_FAILED."""
-        values = {
-            "status": UpdateStatus.DELETE_FAILED,
-            "error_code": code[:64],
-            "error_message": message,
-            "updated_at": now,
-        }
-        with self._database.changing() as connection:
-            connection.execute(update(ota_updates).where(ota_updates.c.ota_number == number).values(values))
-
-    def remove(self, number: int) -> None:
+    def remove(self, ota_update_id: str) -> None:
         """The update is gone, with its tags."""
         with self._database.changing() as connection:
-            connection.execute(delete(ota_updates).where(ota_updates.c.ota_number == number))
+            connection.execute(delete(ota_updates).where(ota_updates.c.ota_update_id == ota_update_id))
 
-    def _step(self, number: int, now: datetime, **values: object) -> bool:
-        chosen = (ota_updates.c.ota_number == number) & ota_updates.c.status.in_(CREATING)
+    def _step(
+        self, ota_update_id: str, within: Sequence[UpdateStatus], now: datetime, **values: object
+    ) -> bool:
+        """Changes the update if it is in one of those states; whether it was."""
+        chosen = (ota_updates.c.ota_update_id == ota_update_id) & ota_updates.c.status.in_(within)
         with self._database.changing() as connection:
             done = connection.execute(update(ota_updates).where(chosen).values(updated_at=now, **values))
             return done.rowcount > 0

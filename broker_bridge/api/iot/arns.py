@@ -7,7 +7,7 @@ from broker_bridge.api.context import Context
 from broker_bridge.api.iot.errors import InvalidRequestException
 
 STREAM, THING, THING_GROUP, THING_TYPE = "stream", "thing", "thinggroup", "thingtype"
-JOB = "job"
+JOB, OTA_UPDATE = "job", "otaupdate"
 
 _ARN = re.compile(r"arn:aws:iot:([^:]*):([^:]*):([^:/]*)/(.*)")
 _NAMES = {
@@ -16,6 +16,7 @@ _NAMES = {
     THING_GROUP: re.compile(r"[a-zA-Z0-9:_-]{1,128}"),
     THING_TYPE: re.compile(r"[a-zA-Z0-9:_-]{1,128}"),
     JOB: re.compile(r"[a-zA-Z0-9_-]{1,64}"),
+    OTA_UPDATE: re.compile(r"[a-zA-Z0-9_-]{1,128}"),
 }
 """What names look like, by resource type."""
 

@@ -10,6 +10,7 @@ from broker_bridge.jobs.errors import (
     TooManyJobs,
     VersionMismatch,
 )
+from broker_bridge.ota.errors import InvalidUpdate
 from broker_bridge.registry.errors import (
     NotAllowed,
     NotFound,
@@ -53,7 +54,7 @@ def translate(error: Exception) -> ApiError | None:
     match error:
         case NotFound() | JobNotFound() | ExecutionNotFound():
             return ResourceNotFoundException(str(error))
-        case NotAllowed() | InvalidJob() | InvalidJobState():
+        case NotAllowed() | InvalidJob() | InvalidJobState() | InvalidUpdate():
             return InvalidRequestException(str(error))
         case InvalidTransition():
             return InvalidStateTransitionException(str(error))

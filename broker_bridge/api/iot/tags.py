@@ -28,6 +28,7 @@ _TAGGABLE: Mapping[str, Callable[[Registry], Taggable]] = {
     arns.THING_GROUP: lambda registry: registry.thing_groups.tagging,
     arns.THING_TYPE: lambda registry: registry.thing_types.tagging,
     arns.JOB: lambda registry: registry.jobs.tagging,
+    arns.OTA_UPDATE: lambda registry: registry.ota.tagging,
 }
 """What has tags, by the resource type of its ARN."""
 
