@@ -26,6 +26,8 @@ GAUGES = {
     "sluice_cache_bytes": "Bytes in the caches.",
     "sluice_broker_connected": "Connections to the broker that stand: one for each worker.",
     "sluice_workers": "Workers that answer devices.",
+    "sluice_job_requests_waiting": "Requests of jobs that wait.",
+    "sluice_jobs_connected": "The connection to the broker for jobs stands (1), or does not.",
 }
 """What a process holds or is, rather than has done, and what that means."""
 

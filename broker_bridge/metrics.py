@@ -30,6 +30,10 @@ _COUNTERS = {
     "sluice_broker_control_dropped": ("Descriptions and rejections given up.", ()),
     "sluice_broker_too_large": ("Messages over the broker's packet size.", ()),
     "sluice_broker_not_taken": ("QoS 1 messages the broker refused.", ()),
+    "sluice_job_requests": ("Requests of devices to jobs.", ("operation",)),
+    "sluice_job_rejections": ("Rejected requests to jobs.", ("code",)),
+    "sluice_job_notices": ("Things told of their jobs.", ()),
+    "sluice_job_events": ("Events of jobs published.", ()),
     "sluice_worker_cpu_seconds": ("CPU time of what answers devices, all its workers.", ()),
     "sluice_workers_replaced": ("Worker processes started in place of one that had ended.", ()),
 }

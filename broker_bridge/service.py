@@ -10,8 +10,9 @@ import structlog
 from broker_bridge.api import iot, jobs_data, server
 from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
-from broker_bridge.counting import Counts
+from broker_bridge.counting import Counts, total
 from broker_bridge.embedded import EmbeddedBroker, EmbeddedBrokerError
+from broker_bridge.job_topics.job_topics import JobTopics
 from broker_bridge.metrics import Metrics
 from broker_bridge.mqtt.address import BrokerAddress
 from broker_bridge.opening import open_objects, open_registry, tls_to
@@ -66,11 +67,25 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             clock=lambda: datetime.now(UTC),
         )
 
+        # However many workers there are, jobs are this process's: it is the one that writes the registry.
+        job_topics = JobTopics(settings, address, registry, render=context.render, clock=context.clock)
+        stack.push_async_callback(job_topics.close)
+        job_topics.start()
+        await job_topics.ready()
+
+        async def counted() -> Counts:
+            return total([await answering.counts(), job_topics.counts()])
+
         def counts() -> Counts:
-            return asyncio.run_coroutine_threadsafe(answering.counts(), loop).result()
+            return asyncio.run_coroutine_threadsafe(counted(), loop).result()
+
+        def health() -> tuple[bool, dict[str, object]]:
+            well, state = answering.health()
+            jobs_well, jobs = job_topics.health()
+            return well and jobs_well, {**state, "jobs": jobs}
 
         metrics = Metrics(counts, lambda: api.stats)
-        api = Api([iot.SERVICE, jobs_data.SERVICE], context, health=answering.health, metrics=metrics.render)
+        api = Api([iot.SERVICE, jobs_data.SERVICE], context, health=health, metrics=metrics.render)
         async with server.serving(api, listener) as url:
             ready(url, address.url)
             await _until(stop, embedded)

@@ -42,15 +42,16 @@ class Registry:
     def __init__(self, opened: Database) -> None:
         """Over a database that is open, which `close` closes."""
         self._database = opened
-        self.things = Things(opened)
+        self.things = Things(opened, self._things_changed)
         self.thing_types = ThingTypes(opened)
-        self.thing_groups = ThingGroups(opened)
+        self.thing_groups = ThingGroups(opened, self._things_changed)
         self.job_changes = Ledger(opened)
         self.jobs = Jobs(opened, self.job_changes)
         self.device_jobs = DeviceJobs(self.job_changes)
         self.job_steps = JobSteps(self.job_changes)
         self.ota = OtaUpdates(opened)
         self._callbacks: list[Callable[[str], None]] = []
+        self._things_callbacks: list[Callable[[str | None], None]] = []
 
     @classmethod
     def open(cls, url: str, *, read_only: bool = False) -> "Registry":
@@ -77,6 +78,14 @@ class Registry:
         The change stands by then: a callback must not raise.
         """
         self._callbacks.append(callback)
+
+    def on_things_change(self, callback: Callable[[str | None], None]) -> None:
+        """Has `callback` called after a thing was made, deleted, or changed its groups, with its name; with
+        None, where that may be of many things. Whom jobs are for follows from it (`jobs.follow`).
+
+        As with `on_change`, the change stands by then, and the callback must not raise.
+        """
+        self._things_callbacks.append(callback)
 
     def create_stream(
         self,
@@ -185,6 +194,10 @@ class Registry:
         """How many streams there are."""
         with self._database.reading() as connection:
             return connection.execute(select(func.count()).select_from(_STREAMS)).scalar_one()
+
+    def _things_changed(self, thing: str | None) -> None:
+        for callback in self._things_callbacks:
+            callback(thing)
 
     @contextmanager
     def _change(self, stream_id: str) -> Iterator[Connection]:

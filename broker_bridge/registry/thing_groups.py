@@ -6,7 +6,7 @@ is one range of paths in an index.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,8 +59,11 @@ class ThingGroup:
 class ThingGroups:
     """The thing groups of a registry, and their members."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changed: Callable[[str | None], None]) -> None:
+        """`changed` is called with the name of a thing whose groups changed, or None for all things that were
+        in a group that was deleted; once that stands."""
         self._database = database
+        self._changed = changed
         self.tagging = Tagging(database, _TAGS, _one)
 
     def create(
@@ -145,6 +148,7 @@ class ThingGroups:
             if child is not None:
                 raise ThingGroupHasChildren(name, child)
             connection.execute(delete(_GROUPS).where(_GROUPS.c.thing_group_name == name))
+        self._changed(None)
 
     def list(
         self,
@@ -197,6 +201,7 @@ class ThingGroups:
                     _check_membership(thing, path, paths)
                     paths.add(path)
                     connection.execute(insert(_MEMBERS), {"thing_name": thing, "group_path": path})
+        self._changed(thing)
 
     def members(self, name: str, *, recursive: bool, after: str | None = None, limit: int) -> Page[str]:
         """Names of the things in the group, at most `limit` (>= 1). ThingGroupNotFound.

@@ -1,7 +1,7 @@
 """Things: their types, attributes and versions."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -43,8 +43,10 @@ class AttributeFilter:
 class Things:
     """The things of a registry."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changed: Callable[[str], None]) -> None:
+        """`changed` is called with the name of a thing that was made or deleted, once that stands."""
         self._database = database
+        self._changed = changed
 
     def create(self, name: str, *, type_name: str | None, attributes: Mapping[str, str]) -> Thing:
         """A new thing at version 1, or the one that is there if it is the same.
@@ -67,7 +69,9 @@ class Things:
             }
             connection.execute(insert(_THINGS), row)
             _insert_attributes(connection, name, attributes_of(f"thing {name}", {}, attributes))
-            return _one(connection, name)
+            created = _one(connection, name)
+        self._changed(name)
+        return created
 
     def get(self, name: str) -> Thing:
         """The thing as it is now. ThingNotFound."""
@@ -115,6 +119,8 @@ class Things:
             if found is not None and expected_version is not None and found != expected_version:
                 raise VersionConflict(f"thing {name}", expected_version, found)
             connection.execute(delete(_THINGS).where(chosen))
+        if found is not None:
+            self._changed(name)
 
     def list(
         self,
