@@ -62,6 +62,7 @@ MAX_STALLS = 5  # downloads of a job, in a row, that bring nothing while there i
 REPORT_GAP = 1000  # milliseconds between two reports of progress, at least
 _PAUSE, _LONGEST_PAUSE = 1000, 600000  # milliseconds
 _LAST_WORD = 30000  # milliseconds beyond `test_wait` for the answer to the report that it was over
+_TOLD = 2000  # milliseconds in which the service tells by itself that another job is next
 _LONGEST_TURN = 1000
 
 
@@ -109,7 +110,6 @@ class Agent:
         ]
         self._up = False
         self._job: Execution | None = None
-        self._ended: tuple[str, int] | None = None  # the last execution whose end was taken
         self._sink: Sink | None = None
         self._known: Download | None = None  # whose first bytes were looked at
         self._stalls = self._held = 0
@@ -175,7 +175,7 @@ class Agent:
     # --- which job
 
     def _next(self, job: "Execution | None") -> None:
-        if self.over or (job and job.key == self._ended):
+        if self.over:
             return
         if self._job:
             if job and job.key == self._job.key:
@@ -403,10 +403,10 @@ class Agent:
             self._reset()
         elif self.state == TESTING:
             self._active = True
-        elif self.state == ENDING and self._job:
-            self._ended, self._pause = self._job.key, _PAUSE
+        elif self.state == ENDING:
+            self._pause = _PAUSE
             self._drop(False)
-            self._jobs.ask(self._clock())
+            self._jobs.ask(self._clock() + _TOLD)
 
     def _not_taken(self) -> None:
         self._drop(False)

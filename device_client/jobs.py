@@ -8,8 +8,8 @@ it says what happened, sends what `poll` returns (QoS 0 will do), calls `poll` a
     ACCEPTED  the last update was taken
     REFUSED   it was not, with the code and what the service says
 
-What is next is asked for after `connected`, after `ask` and every `gap` milliseconds, and told by the service
-when it changes; the same execution may come any number of times. One update is under way at a time, a newer
+What is next is asked after `connected`, after `ask`, when the service tells that it has changed, and every
+`gap` milliseconds; the same execution may come any number of times. One update is under way at a time, a newer
 one takes its place. What is not answered is sent again after 4 s and then twice as long each time, up to five
 minutes: a question for ever, an update MAX_TRIES times while there is a session, after which it is given up.
 
@@ -79,7 +79,7 @@ class Jobs:
             self._base + name for name in ("notify-next", "$next/get/+", "start-next/+", "+/update/+")
         ]
         self._token, self._count, self._gap = token, 0, gap
-        self._up = self._start = False
+        self._up = self._start = self._changed = False
         self._asked = ""  # token of the question that is under way
         self._ask_at, self._ask_wait = now, FIRST_WAIT
         self._update: tuple[str, bytes, str] | None = None  # topic, payload, token
@@ -106,6 +106,7 @@ class Jobs:
         A job that was only looked at can still be refused as never begun.
         """
         self._ask_at, self._ask_wait, self._start, self._asked = now, FIRST_WAIT, start, ""
+        self._changed = False
 
     def update(
         self,
@@ -166,29 +167,25 @@ class Jobs:
         if not name.startswith(self._base):
             return None
         *what, answer = name[len(self._base) :].split("/")
-        if answer not in ("accepted", "rejected", "notify-next"):
+        if answer == "notify-next":
+            # What it says may be late, and lacks what was reported: it is asked, as AWS's OTA SDK does.
+            if self._asked:
+                self._changed = True  # the answer to come may be of before
+            else:
+                self.ask(now)
+            return None
+        if answer not in ("accepted", "rejected"):
             return None
         try:
             fields = json.loads(str(payload, "utf-8"))
             if not isinstance(fields, dict):
                 raise ValueError("not a JSON object")
-            if answer == "notify-next":
-                return self._told(fields, now)
             if what[-1] == "update":
                 return self._updated(fields, answer)
             return self._answered(fields, answer, now)
         except (ValueError, RuntimeError):  # RuntimeError: nested past the interpreter's stack
             self.malformed += 1
             return None
-
-    def _told(self, fields: "dict[str, Any]", now: int) -> "tuple[str, Execution | None] | None":
-        if not fields.get("execution"):
-            return NEXT, None
-        execution = Execution(fields["execution"])
-        if execution.status == QUEUED and execution.document is not None:
-            return NEXT, execution
-        self.ask(now)  # one that has begun: its details tell how far it came
-        return None
 
     def _answered(
         self, fields: "dict[str, Any]", answer: str, now: int
@@ -198,8 +195,7 @@ class Jobs:
         elif answer == "accepted":
             found = fields.get("execution")
             execution = Execution(found) if found else None
-            self._asked, self._start = "", False
-            self._ask_at, self._ask_wait = now + self._gap, FIRST_WAIT
+            self.ask(now if self._changed else now + self._gap)
             return NEXT, execution
         return None  # a refusal passes, or an operator has to see to it: the question comes again
 
