@@ -11,11 +11,16 @@ from broker_bridge.api import iot, jobs_data, server
 from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
 from broker_bridge.counting import Counts, total
+from broker_bridge.downloads.app import Downloads, beside
+from broker_bridge.downloads.links import Links
+from broker_bridge.downloads.resolving import Resolver
 from broker_bridge.embedded import EmbeddedBroker, EmbeddedBrokerError
 from broker_bridge.job_topics.job_topics import JobTopics
 from broker_bridge.metrics import Metrics
 from broker_bridge.mqtt.address import BrokerAddress
 from broker_bridge.opening import open_objects, open_registry, tls_to
+from broker_bridge.ota.maker import Maker
+from broker_bridge.ota.signing import load_profiles
 from broker_bridge.probe import ensure_alone
 from broker_bridge.settings import ServiceSettings
 from broker_bridge.workers.pool import Pool
@@ -33,12 +38,22 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
     """
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
+        profiles = load_profiles(settings.signing)
         listener = stack.enter_context(server.listen(*_host_and_port(settings.http.removeprefix("http://"))))
         settings.state.expanduser().mkdir(parents=True, exist_ok=True)
         registry = open_registry(settings)
         stack.callback(registry.close)
         store = open_objects(settings)
         stack.callback(store.close)
+        downloads = settings.downloads
+        files_at = listener
+        if downloads.listen is not None:
+            files_at = stack.enter_context(
+                server.listen(*_host_and_port(downloads.listen), setting="downloads.listen")
+            )
+        links = Links(registry.secret("downloads"), downloads.url or server.url(files_at))
+        files = Downloads(store, links, connections=downloads.connections)
+        stack.callback(files.close)
         embedded, address = await _broker(settings)
         if embedded is not None:
             stack.push_async_callback(embedded.stop)
@@ -56,6 +71,10 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
         answering.start()
         await answering.ready()
 
+        maker = Maker(registry, store, profiles, region=settings.region, clock=lambda: datetime.now(UTC))
+        maker.start()
+        stack.push_async_callback(asyncio.to_thread, maker.close)
+
         context = Context(
             registry=registry,
             store=store,
@@ -65,6 +84,9 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
             advertise=settings.advertise or _endpoint(address),
             token_key=registry.secret("paging"),
             clock=lambda: datetime.now(UTC),
+            signing=profiles,
+            render=Resolver(store, links, endpoint=settings.storage.s3_endpoint).render,
+            s3_endpoint=settings.storage.s3_endpoint,
         )
 
         # However many workers there are, jobs are this process's: it is the one that writes the registry.
@@ -86,7 +108,9 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
 
         metrics = Metrics(counts, lambda: api.stats)
         api = Api([iot.SERVICE, jobs_data.SERVICE], context, health=health, metrics=metrics.render)
-        async with server.serving(api, listener) as url:
+        if files_at is not listener:
+            await stack.enter_async_context(server.serving(files, files_at, lifespan="off"))
+        async with server.serving(beside(api, files), listener) as url:
             ready(url, address.url)
             await _until(stop, embedded)
             log.info("stopping")

@@ -102,7 +102,12 @@ class Maker:
             if self._closing.is_set():
                 return None
             if attempt.due <= time.monotonic():
-                self._attend(name, attempt)
+                try:
+                    self._attend(name, attempt)
+                except Exception:  # a fault of ours: the other updates go on
+                    log.exception("an OTA update failed", update=name)
+                    attempt.due = time.monotonic() + LONGEST_PAUSE
+                    self._give_up(name)
         waiting = [attempt.due for attempt in self._tries.values() if attempt.due]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
@@ -119,18 +124,16 @@ class Maker:
         except _Closing:
             return
         except (StoreUnavailable, RegistryUnavailable) as error:
-            pause = min(FIRST_PAUSE * 2.0 ** (attempt.number - 1), LONGEST_PAUSE)
+            pause = min(FIRST_PAUSE * 2.0 ** min(attempt.number - 1, 10), LONGEST_PAUSE)
             attempt.due = time.monotonic() + pause
             log.warning("an OTA update is tried again", update=name, seconds=pause, reason=str(error))
-        except Exception:  # whatever it is, the other updates go on
-            log.exception("an OTA update failed", update=name)
-            attempt.due = time.monotonic() + LONGEST_PAUSE
-            with suppress(RegistryUnavailable):
-                self._fail(name, "InternalFailureException", "a fault of the service: its log says more")
 
-    def _fail(self, name: str, code: str, message: str) -> None:
-        self._registry.ota.fail(name, code, message, self._clock())
-        log.warning("an OTA update failed", update=name, code=code, reason=message)
+    def _give_up(self, name: str) -> None:
+        code, message = "InternalFailureException", "a fault of the service: its log says more"
+        ota, now = self._registry.ota, self._clock()
+        with suppress(RegistryUnavailable):
+            if not ota.fail_creation(name, code, message, now):
+                ota.fail_deletion(name, code, message, now)
 
     # Making
 
@@ -147,8 +150,8 @@ class Maker:
                 made = ota.complete(name, self._clock())
         except CreateFailed as error:
             self._unmake_stream(update)
-            self._fail(name, error.code, str(error))
-            return
+            made = ota.fail_creation(name, error.code, str(error), self._clock())
+            log.warning("an OTA update cannot be made", update=name, code=error.code, reason=str(error))
         if not made:
             # Somebody deleted it meanwhile.
             self._woken.set()
@@ -251,7 +254,8 @@ class Maker:
             except InvalidJobState as error:
                 if self._registry.jobs.get(update.job_id).status is JobStatus.DELETION_IN_PROGRESS:
                     return False
-                self._fail(update.ota_update_id, "InvalidRequestException", str(error))
+                code, now = "InvalidRequestException", self._clock()
+                self._registry.ota.fail_deletion(update.ota_update_id, code, str(error), now)
                 return True
             else:
                 return False

@@ -182,12 +182,16 @@ class OtaUpdates:
         """CREATE_COMPLETE."""
         return self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_COMPLETE)
 
-    def fail(self, ota_update_id: str, code: str, message: str, now: datetime) -> None:
-        """CREATE_FAILED or DELETE_FAILED, whichever was in progress."""
+    def fail_creation(self, ota_update_id: str, code: str, message: str, now: datetime) -> bool:
+        """CREATE_FAILED."""
         error = {"error_code": code, "error_message": message}
-        if not self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_FAILED, **error):
-            deleting = (UpdateStatus.DELETE_IN_PROGRESS,)
-            self._step(ota_update_id, deleting, now, status=UpdateStatus.DELETE_FAILED, **error)
+        return self._step(ota_update_id, CREATING, now, status=UpdateStatus.CREATE_FAILED, **error)
+
+    def fail_deletion(self, ota_update_id: str, code: str, message: str, now: datetime) -> None:
+        """DELETE_FAILED, until somebody deletes it again."""
+        error = {"error_code": code, "error_message": message}
+        deleting = (UpdateStatus.DELETE_IN_PROGRESS,)
+        self._step(ota_update_id, deleting, now, status=UpdateStatus.DELETE_FAILED, **error)
 
     def delete(self, ota_update_id: str, *, delete_stream: bool, force: bool, now: datetime) -> None:
         """DELETE_IN_PROGRESS. OtaUpdateNotFound."""

@@ -203,9 +203,10 @@ def delete_ota_update(
 def _check_ended(context: Context, update: OtaUpdate) -> None:
     try:
         status = context.registry.jobs.get(update.job_id).status
+        ours = context.registry.jobs.document(update.job_id) == update.document
     except JobNotFound:
         return
-    if status not in (*_ENDED, JobStatus.DELETION_IN_PROGRESS):
+    if ours and status not in (*_ENDED, JobStatus.DELETION_IN_PROGRESS):
         raise InvalidRequestException(
             f"otaUpdateId: job {update.job_id} is {status}, not {' or '.join(_ENDED)}; "
             "forceDeleteAWSJob deletes it all the same"
