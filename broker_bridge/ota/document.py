@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 
+from broker_bridge.downloads.placeholders import placeholder
 from broker_bridge.ota.errors import InvalidUpdate
 from broker_bridge.ota.update import Signature, UpdateFile
-from broker_bridge.storage.locations import Location, path_style
-from broker_bridge.storage.objects import ObjectRef
 
 MAX_BYTES = 32768
 """Of a job's document (AWS)."""
@@ -22,7 +21,8 @@ def document(
 ) -> str:
     """The document: compact JSON, with nothing escaped that devices would not unescape.
 
-    For HTTP each file has a placeholder, which becomes a URL when a device is given the document.
+    For HTTP each file has a placeholder, which becomes a URL when a device is given the document: one of the
+    very version, or else the very ETag, that the file has here.
     InvalidUpdate if it is longer than MAX_BYTES.
     """
     members: dict[str, object] = {"protocols": list(protocols)}
@@ -56,15 +56,8 @@ def _entry(file: UpdateFile, signature: Signature | None, http: bool, region: st
     if file.file_type is not None:
         entry["fileType"] = file.file_type
     if http:
-        entry["update_data_url"] = _placeholder(file.object, region)
+        entry["update_data_url"] = placeholder(file.object, region)
         entry["auth_scheme"] = "aws.s3.presigned"
     if signature is not None:
         entry[signature.key] = signature.text
     return entry
-
-
-def _placeholder(ref: ObjectRef, region: str) -> str:
-    """It names the version, or else the ETag, so that nothing but what was signed is given for it."""
-    etag = ref.etag if ref.version_id is None else None
-    url = path_style(Location(ref.bucket, ref.key, ref.version_id, etag), region)
-    return f"${{aws:iot:s3-presigned-url:{url}}}"
