@@ -50,6 +50,7 @@ class Settings(ServiceSettings):
         ServiceSettings.__post_init__(self)
         _check_api(self.http)
         _check_address("broker.mqtt", self.broker.mqtt)
+        _check_downloads(self.downloads.listen, self.downloads.url)
         if self.broker.url is not None:
             _check_broker(self.broker.url)
         _check_text("thing", self.thing, r"[a-zA-Z0-9:_-]{1,128}", "1 to 128 of a-z A-Z 0-9 : _ -")
@@ -167,6 +168,11 @@ def is_loopback(address: str) -> bool:
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
+def is_everywhere(address: str) -> bool:
+    """Whether host:port stands for all addresses of this machine."""
+    return (urlsplit(f"//{address}").hostname or "") in ("0.0.0.0", "::")
+
+
 def _check_api(text: str) -> None:
     if text.startswith("https://"):
         parts = _split("http", text)
@@ -180,6 +186,20 @@ def _check_address(name: str, text: str) -> None:
     parts = _split(name, f"//{text}")
     if not parts.hostname or parts.port is None or parts.path or parts.query or parts.username is not None:
         raise ValueError(f"{name} is {masked(text)!r}; it must be host:port")
+
+
+def _check_downloads(listen: str | None, url: str | None) -> None:
+    if listen is not None:
+        _check_address("downloads.listen", listen)
+        if url is None and is_everywhere(listen):
+            raise ValueError(
+                f"downloads.listen is {listen!r}, which devices cannot call: give downloads.url too"
+            )
+    if url is not None:
+        parts = _split("downloads.url", url)
+        plain = not (parts.query or parts.fragment or parts.username is not None)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+            raise ValueError(f"downloads.url is {masked(url)!r}; it must be http[s]://host[:port][/path]")
 
 
 def _check_broker(text: str) -> None:

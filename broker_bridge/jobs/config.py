@@ -27,6 +27,9 @@ ROLLOUT, ABORT = "jobExecutionsRolloutConfig", "abortConfig"
 TIMEOUT, RETRY = "timeoutConfig", "jobExecutionsRetryConfig"
 SCHEDULE, PRESIGNED = "schedulingConfig", "presignedUrlConfig"
 
+URL_SECONDS = 3600
+"""How long presigned URLs are good unless `presignedUrlConfig` says otherwise (AWS)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -37,6 +40,8 @@ class Config:
     timeout_minutes: int | None
     retries: tuple[Retries, ...]
     schedule: Schedule
+    url_seconds: int = URL_SECONDS
+    """How long presigned URLs in its document are good, from when a device gets it."""
 
 
 @lru_cache(maxsize=256)
@@ -56,6 +61,7 @@ def read(given: Mapping[str, Any]) -> Config:
         timeout_minutes=_timeout(given.get(TIMEOUT, {})),
         retries=_retries(given.get(RETRY, {})),
         schedule=_schedule(given.get(SCHEDULE, {})),
+        url_seconds=given.get(PRESIGNED, {}).get("expiresInSec", URL_SECONDS),
     )
 
 

@@ -186,6 +186,9 @@ class FolderStore:
             pass
         return None
 
+    def presigned_url(self, bucket: str, key: str, version_id: str | None, seconds: int) -> None:
+        """ObjectStore.presigned_url: a folder has none."""
+
     def put(self, bucket: str, key: str, source: BinaryIO, size: int) -> ObjectInfo:
         """ObjectStore.put: a temporary file beside the object, and a rename. Makes the bucket's folder too.
 

@@ -81,6 +81,12 @@ class ObjectStore(Protocol):
         ObjectChanged, ObjectMissing, BucketMissing, ObjectForbidden, StoreUnavailable.
         """
 
+    def presigned_url(self, bucket: str, key: str, version_id: str | None, seconds: int) -> str | None:
+        """An URL of the store's own that gives the object to whoever has it, for so many seconds from now.
+
+        None where the store serves nobody (folders). Nothing is looked at: the object need not be there.
+        """
+
     def put(self, bucket: str, key: str, source: BinaryIO, size: int) -> ObjectInfo:
         """Stores `size` bytes of `source` under `key`: wholly or not at all. Creates no bucket in S3."""
 

@@ -94,6 +94,8 @@ class S3Store:
                 max_pool_connections=connections,
                 # We count ourselves: botocore does not see what goes wrong in a body, nor the total time.
                 retries={"total_max_attempts": 1, "mode": "standard"},
+                # Also for presigned URLs, which boto3 signs in the old way where the region still has it.
+                signature_version="s3v4",
                 s3={"addressing_style": "path" if endpoint_url else "auto"},
                 # Checksums that other makers' stores do not know, and that do not fit a range.
                 request_checksum_calculation="when_required",
@@ -147,6 +149,18 @@ class S3Store:
                 return _receive(body, length, deadline)
 
         return self._persist(names, attempt)
+
+    def presigned_url(self, bucket: str, key: str, version_id: str | None, seconds: int) -> str:
+        """ObjectStore.presigned_url: a GetObject, signed here. It ends sooner where the credentials do.
+
+        No URL can bind S3 to an ETag: without a version id it gives what is there when it is asked.
+        StoreUnavailable without credentials; ObjectMissing, BucketMissing for impossible names.
+        """
+        names = _names(bucket, key, version_id)
+        return self._persist(
+            names,
+            lambda _: str(self._client.generate_presigned_url("get_object", Params=names, ExpiresIn=seconds)),
+        )
 
     def put(self, bucket: str, key: str, source: BinaryIO, size: int) -> ObjectInfo:
         """ObjectStore.put: one PutObject, so that the ETag is not one of parts; at most 5 GiB on AWS.

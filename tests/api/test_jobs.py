@@ -209,8 +209,13 @@ RETRIES = {"criteriaList": [{"failureType": "ALL", "numberOfRetries": 10}] * 2}
         ),
         (
             {"document": '{"u": "${aws:iot:s3-presigned-url:https://s3.amazonaws.com/b/k}"}'},
+            "ResourceNotFoundException",
+            "bucket 'b'",
+        ),
+        (
+            {"document": '{"u": "${aws:iot:s3-presigned-url-upload:https://s3.amazonaws.com/b/k}"}'},
             "InvalidRequestException",
-            "is not offered",
+            "are offered",
         ),
         ({"document": None, "documentSource": "s3://firmware/gone"}, "ResourceNotFoundException", "'gone'"),
         ({"document": None, "documentSource": "s3://gone/x"}, "ResourceNotFoundException", "bucket 'gone'"),

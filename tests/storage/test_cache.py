@@ -103,6 +103,9 @@ class MemoryStore:
     def read(self, ref: ObjectRef, start: int, length: int) -> bytes:
         return self._answer("read", ref, start)[start : start + length]
 
+    def presigned_url(self, bucket: str, key: str, version_id: str | None, seconds: int) -> str | None:
+        raise NotImplementedError
+
     def put(self, bucket: str, key: str, source: BinaryIO, size: int) -> ObjectInfo:
         raise NotImplementedError
 
