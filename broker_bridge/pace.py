@@ -18,7 +18,6 @@ TURN_SECONDS = 0.02
 """A turn carries one block, or what a pace lets through in this time: whichever is more."""
 RATE_TAG = "sluice:bytes-per-second"
 GAP_TAG = "sluice:block-gap"
-_OURS = "sluice:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +45,13 @@ class Pace:
         return Pace(min(rates, default=None), max(self.gap, other.gap))
 
 
-def check_tag(key: str, value: str) -> None:
-    """ValueError for a tag of ours that says nothing, or nothing that can be kept to.
-
-    All keys that begin with `sluice:` are ours: a misspelt one is refused, or a fleet would be overrun that
-    somebody meant to spare.
-    """
+def check_tag(key: str, value: str) -> bool:
+    """Whether the tag is one of those above. ValueError where it is and says nothing that can be kept to."""
     if key == RATE_TAG:
         _rate(value)
     elif key == GAP_TAG:
         _gap(value)
-    elif key.startswith(_OURS):
-        raise ValueError(f"{key!r} is none of Sluice's tags, which are {RATE_TAG!r} and {GAP_TAG!r}")
+    return key in (RATE_TAG, GAP_TAG)
 
 
 def from_tags(tags: Mapping[str, str]) -> Pace | None:

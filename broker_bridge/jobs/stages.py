@@ -132,10 +132,10 @@ class View:
 
 
 def look(plan: Sequence[Stage], place: Place, counts: Counts, waiting: int, now: datetime) -> View:
-    """Where the rollout is now, and what may be done; a stage that has passed and soaked gives way to the next.
+    """Where the rollout is now, and what may be done.
 
-    `place` is that of the look before. A plan that was changed goes on with its first stage that reaches as
-    far as the rollout has come, or further.
+    A stage that has passed and soaked gives way to the next. `place` is that of the look before. A plan that
+    was changed goes on with its first stage that reaches as far as the rollout has come, or further.
     """
     bad = counts.failed + counts.timed_out + counts.rejected
     reached = counts.pending + counts.succeeded + bad

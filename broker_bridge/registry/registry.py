@@ -46,7 +46,7 @@ class Registry:
         self.thing_types = ThingTypes(opened)
         self.thing_groups = ThingGroups(opened, self._things_changed)
         self.job_changes = Ledger(opened)
-        self.jobs = Jobs(opened, self.job_changes)
+        self.jobs = Jobs(self.job_changes)
         self.device_jobs = DeviceJobs(self.job_changes)
         self.job_steps = JobSteps(self.job_changes)
         self.ota = OtaUpdates(opened)

@@ -54,6 +54,7 @@ class Fleet:
         groups: Sequence[str] = (),
         continuous: bool = False,
         config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         settle: bool = True,
     ) -> Job:
         """A new job, rolled out as far as it may be at once."""
@@ -66,7 +67,7 @@ class Fleet:
             document_source=None,
             description=None,
             config_text=json.dumps(config or {}),
-            tags={},
+            tags=tags or {},
             now=self.now,
         )
         if settle:

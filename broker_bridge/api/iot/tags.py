@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NotRequired, Protocol, TypedDict
 
+from broker_bridge import pace
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot import arns
 from broker_bridge.api.iot.errors import InvalidRequestException
-from broker_bridge.pace import check_tag
+from broker_bridge.jobs import stages
 from broker_bridge.registry.registry import Registry
 
 
@@ -83,10 +84,23 @@ def tag_values(tags: list[Tag]) -> dict[str, str]:
             raise InvalidRequestException(f"tags[{i}].Key: {key!r} is given twice")
         values[key] = tag.get("Value", "")
         try:
-            check_tag(key, values[key])
+            _check_own(key, values[key])
         except ValueError as error:
             raise InvalidRequestException(f"tags[{i}]: {error}") from None
     return values
+
+
+def _check_own(key: str, value: str) -> None:
+    """ValueError for a tag of ours that says nothing, or nothing that can be kept to.
+
+    All keys that begin with `sluice:` are ours: a misspelt one is refused, or a fleet would be overrun that
+    somebody meant to spare.
+    """
+    if pace.check_tag(key, value) or stages.check_tag(key, value):
+        return
+    if key.startswith("sluice:"):
+        ours = (pace.RATE_TAG, pace.GAP_TAG, stages.STAGES_TAG, stages.PAUSED_TAG)
+        raise ValueError(f"{key!r} is none of Sluice's tags, which are {', '.join(map(repr, ours))}")
 
 
 def _resource(context: Context, resource_arn: str) -> tuple[Taggable, str]:

@@ -17,7 +17,7 @@ from broker_bridge.jobs.events import EngineDue, Event, ExecutionEvent, JobEvent
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
 from broker_bridge.jobs.job import Job, Target
 from broker_bridge.registry.database import Database
-from broker_bridge.registry.jobs import pending, rows
+from broker_bridge.registry.jobs import pending, rows, staging
 from broker_bridge.registry.jobs.tables import executions, job_targets, job_waiting, jobs
 
 ABORTED = "ABORT_CRITERIA_MET"
@@ -174,6 +174,7 @@ class Change(Books):
             if again is not None:
                 job.counts.move(after.status, again.status)
                 self._insert(job, [again])
+            staging.ended(self, job, after)
 
     def queue(self, job: Job, found: Sequence[tuple[str, int, Status | None]]) -> None:
         """Reaches things: each with the number of its last execution (0 without) and the state of that."""
@@ -190,6 +191,8 @@ class Change(Books):
         if latest:
             job.counts.move(execution.status, None if before is None else before.status)
             self.save(job)
+            if job.status is JobStatus.IN_PROGRESS and job.stages is not None:
+                self.wake(job)
         self._things.add(execution.thing)
         if execution.pending:
             self._listed.add(execution.thing)

@@ -53,13 +53,15 @@ def take_up(change: Change, job: Job, thing: str | None = None) -> None:
     waits = exists().where(
         job_waiting.c.job_number == job.number, job_waiting.c.thing_name == _THINGS.c.thing_name
     )
-    new = select(literal(job.number), _THINGS.c.thing_name).where(
+    new = select(literal(job.number), _THINGS.c.thing_name, func.random()).where(
         _is_target(targets(change.connection, job)),
         func.coalesce(last, Status.REMOVED) == Status.REMOVED,
         ~waits,
         *(() if thing is None else (_THINGS.c.thing_name == thing,)),
     )
-    done = change.connection.execute(insert(job_waiting).from_select(["job_number", "thing_name"], new))
+    done = change.connection.execute(
+        insert(job_waiting).from_select(["job_number", "thing_name", "place"], new)
+    )
     if done.rowcount:
         job.waiting += done.rowcount
         change.wake(job)

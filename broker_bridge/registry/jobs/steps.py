@@ -13,7 +13,7 @@ from broker_bridge.jobs.execution import PENDING, JobStatus, Status
 from broker_bridge.jobs.job import Job
 from broker_bridge.jobs.rollout import kept, plan
 from broker_bridge.jobs.schedule import EndBehavior
-from broker_bridge.registry.jobs import pending, rows
+from broker_bridge.registry.jobs import pending, rows, staging
 from broker_bridge.registry.jobs.ledger import Change, Ledger
 from broker_bridge.registry.jobs.pending import Notice
 from broker_bridge.registry.jobs.store import begin
@@ -111,8 +111,11 @@ def _roll_out(change: Change, job: Job) -> None:
         return
     schedule, now = job.config.schedule, change.now
     end = None if job.stopped else schedule.end
-    if not job.waiting:
-        job.due_at = end
+    leave = staging.proceed(change, job)
+    if leave is None:
+        return
+    if job.paused or not leave.room:
+        job.due_at = _earlier(leave.again_at, end)
         return
     opens = schedule.opens_at(now)
     if opens != now:
@@ -120,7 +123,7 @@ def _roll_out(change: Change, job: Job) -> None:
         return
     rate = job.config.rollout.per_minute(job.notified, job.counts.succeeded)
     recent = kept(job.recent, now)
-    step = plan(rate, recent, job.waiting, now, BATCH)
+    step = plan(rate, recent, leave.room, now, BATCH)
     if step.count:
         _reach(change, job, step.count)
         recent = (*recent, (now, step.count))
@@ -130,10 +133,12 @@ def _roll_out(change: Change, job: Job) -> None:
 
 def _reach(change: Change, job: Job, count: int) -> None:
     mine = job_waiting.c.job_number == job.number
-    thing = job_waiting.c.thing_name
-    chosen = select(thing).where(mine).order_by(thing).limit(count)
-    names = list(change.connection.execute(chosen).scalars())
-    change.connection.execute(delete(job_waiting).where(mine, thing <= names[-1]))
+    place, thing = job_waiting.c.place, job_waiting.c.thing_name
+    chosen = select(place, thing).where(mine).order_by(place, thing).limit(count)
+    found = change.connection.execute(chosen).all()
+    names = [row.thing_name for row in found]
+    through = tuple_(place, thing) <= tuple_(found[-1].place, found[-1].thing_name)
+    change.connection.execute(delete(job_waiting).where(mine, through))
     job.waiting -= len(names)
     last: dict[str, tuple[int, Status | None]] = {}
     if job.continuous:

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from broker_bridge.jobs import states
+from broker_bridge.jobs import stages, states
 from broker_bridge.jobs.errors import (
     ExecutionNotFound,
     InvalidJob,
@@ -19,28 +19,25 @@ from broker_bridge.jobs.execution import Execution, JobStatus, Status
 from broker_bridge.jobs.job import Job, Target
 from broker_bridge.jobs.schedule import check_ahead
 from broker_bridge.registry import schema
-from broker_bridge.registry.database import Database
 from broker_bridge.registry.errors import ThingGroupNotFound, ThingNotFound
 from broker_bridge.registry.jobs import membership, rows
+from broker_bridge.registry.jobs.job_tags import TAGS, JobTagging
 from broker_bridge.registry.jobs.ledger import Change, Ledger
-from broker_bridge.registry.jobs.tables import GONE, executions, job_tags, job_targets, jobs
+from broker_bridge.registry.jobs.tables import GONE, executions, job_targets, jobs
 from broker_bridge.registry.pages import Page, check_limit, page
-from broker_bridge.registry.tagging import Tagging, Tags
 
 MAX_TARGETS = 100
 """Targets of a job (AWS)."""
 MAX_DELETING = 10
 """Jobs that are being deleted at one time (AWS)."""
 
-_TAGS = Tags(job_tags, "job")
-
 
 class Jobs:
     """The jobs of a registry. Its calls block, and may come from several threads at once."""
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.tagging = Tagging(database, _TAGS, rows.find_job)
+        self.tagging = JobTagging(ledger)
 
     def create(
         self,
@@ -61,6 +58,7 @@ class Jobs:
         JobExists; ThingNotFound and ThingGroupNotFound; InvalidJob for too many targets, or a schedule that
         AWS would not take now; TooManyTags.
         """
+        plan, paused = stages.of_tags(tags)
         with self._ledger.changing(now) as change:
             values = {
                 "job_id": job_id,
@@ -76,6 +74,8 @@ class Jobs:
                         config_text=config_text,
                         created_at=now,
                         updated_at=now,
+                        stages=plan,
+                        paused=paused,
                     )
                 ),
             }
@@ -87,7 +87,7 @@ class Jobs:
             schedule = job.config.schedule
             check_ahead(schedule, now)
             _add_targets(change.connection, job, things, groups)
-            _TAGS.add(change.connection, job_id, tags)
+            TAGS.add(change.connection, job_id, tags)
             opens = schedule.opens_at(now)
             if opens is None:
                 raise InvalidJob("schedulingConfig.maintenanceWindows: none of them ever comes")
