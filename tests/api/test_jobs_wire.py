@@ -1,24 +1,15 @@
-"""Jobs by hand: answers held against the model, and the real `aws` command once for each operation."""
+"""Jobs by hand: answers held against the model."""
 
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
-from botocore.parsers import create_parser
 
-from broker_bridge.jobs.engine import Engine
 from broker_bridge.jobs.execution import Status
+from tests.api.conforming import Step, check_calls, check_complete
+from tests.api.engine import settle
+from tests.api.operations import IOT
 from tests.api.running import ACCOUNT, REGION, ROLE, Running
-from tests.support.required import lacking
 
-MODEL = ServiceModel(Loader().load_service_model("iot", "service-2"), "iot")
 ARN = f"arn:aws:iot:{REGION}:{ACCOUNT}:"
 START = datetime.now(UTC) + timedelta(days=1)
 CREATE = {
@@ -60,14 +51,21 @@ WHY = {"reasonCode": "R", "comment": "c"}
 MORE = {"targets": [ARN + "thinggroup/wired"], "comment": "c"}
 DETAILS = {"statusDetails": {"k": "v"}, "expectedVersion": 2}
 
-CALLS: list[tuple[str, str, str, Any, int]] = [
+
+def begun(api: Running) -> None:
+    """Thing `w` has begun with job `one`."""
+    settle(api)
+    api.registry.device_jobs.update("w", "one", Status.IN_PROGRESS, api.clock(), details={"a": "b"})
+
+
+CALLS: list[Step] = [
     ("CreateJob", "PUT", "/jobs/one", CREATE, 200),
     ("CreateJob", "PUT", "/jobs/later", LATER, 200),
     ("CreateJob", "PUT", "/jobs/one", CREATE, 409),
     ("CreateJob", "PUT", "/jobs/two", {**CREATE, "targets": [ARN + "thing/none"]}, 404),
     ("CreateJob", "PUT", "/jobs/two", {**CREATE, "tags": [{"Key": f"{i}"} for i in range(51)]}, 410),
     ("CreateJob", "PUT", "/jobs/two", {**CREATE, "document": "x"}, 400),
-    ("", "", "", "w", 0),
+    begun,
     ("DescribeJob", "GET", "/jobs/one?beforeSubstitution=true", None, 200),
     ("DescribeJob", "GET", "/jobs/later", None, 200),
     ("DescribeJob", "GET", "/jobs/two", None, 404),
@@ -111,27 +109,6 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("DeleteJob", "DELETE", "/jobs/one?force=x", None, 400),
 ]
 
-KINDS = {"string": str, "integer": int, "long": int, "boolean": bool, "double": float, "timestamp": float}
-
-
-def conforms(shape: Any, wire: Any, where: str) -> None:
-    """Every member of the answer stands in the model, with its type."""
-    if shape.type_name == "structure":
-        assert set(wire) <= set(shape.members), where
-        for name, value in wire.items():
-            conforms(shape.members[name], value, f"{where}.{name}")
-    elif shape.type_name == "list":
-        for value in wire:
-            conforms(shape.member, value, f"{where}[]")
-    elif shape.type_name == "map":
-        for key, value in wire.items():
-            conforms(shape.key, key, where)
-            conforms(shape.value, value, f"{where}.{key}")
-    else:
-        assert type(wire) is KINDS[shape.type_name], where
-        if getattr(shape, "enum", None):
-            assert wire in shape.enum, where
-
 
 def prepare(api: Running) -> None:
     """Things `v` and `w`, of which `v` is in the group `wired`."""
@@ -141,16 +118,6 @@ def prepare(api: Running) -> None:
         "wired", parent=None, description=None, attributes={}, tags={}, now=api.clock()
     )
     api.registry.thing_groups.change("v", join=["wired"])
-
-
-def settle(api: Running) -> None:
-    """The engine does what is due."""
-    engine = Engine(api.registry.jobs, api.registry.job_steps)
-    for _ in range(100):
-        now = api.clock()
-        if engine.run(now) > now:
-            return
-    raise AssertionError("the engine never comes to rest")
 
 
 @pytest.fixture
@@ -166,98 +133,8 @@ def fleet(api: Running) -> Running:
 
 
 def test_answers_are_what_the_model_says(fleet: Running) -> None:
-    parser = create_parser("rest-json")
-    for name, method, target, body, status in CALLS:
-        if not name:
-            settle(fleet)
-            fleet.registry.device_jobs.update(
-                body, "one", Status.IN_PROGRESS, fleet.clock(), details={"a": "b"}
-            )
-            continue
-        operation = MODEL.operation_model(name)
-        sent = None if body is None else json.dumps(body).encode()
-        answer = fleet.send(method, target, sent, {"content-type": "application/json"})
-        where = f"{name} {target}: {answer.body!r}"
-        assert answer.status == status, where
-        parsed = parser.parse(
-            {"status_code": status, "headers": answer.headers, "body": answer.body}, operation.output_shape
-        )
-        if status == 200:
-            if operation.output_shape is not None:
-                conforms(operation.output_shape, answer.json, name)
-                del parsed["ResponseMetadata"]
-                assert set(parsed) == set(answer.json), where
-            continue
-        code = parsed["Error"]["Code"]
-        assert code in {shape.name for shape in operation.error_shapes}, where
-        shape = MODEL.shape_for(code)
-        assert shape.metadata["error"]["httpStatusCode"] == status
-        conforms(shape, answer.json, code)
+    check_calls(fleet, CALLS)
 
 
 def test_every_operation_and_both_outcomes_are_among_them() -> None:
-    operations = {name for name in MODEL.operation_names if "Job" in name and "Template" not in name}
-    operations -= {"DescribeManagedJobTemplate", "ListManagedJobTemplates"}
-    for outcome in (True, False):
-        assert {name for name, *_, status in CALLS if name and (status == 200) is outcome} == operations
-
-
-class Command:
-    """The real `aws` command, against the running API."""
-
-    def __init__(self, api: Running) -> None:
-        self.api = api
-        self.path = Path(sys.executable).with_name("aws")
-        if not self.path.is_file():
-            lacking("aws", "the aws command is not installed beside this Python")
-
-    def __call__(self, *arguments: str) -> Any:
-        """What it prints, where it ends well."""
-        where = ("--endpoint-url", self.api.url, "--region", REGION, "--output", "json")
-        done = subprocess.run(
-            [self.path, "iot", *arguments, *where],
-            env={**os.environ, "AWS_MAX_ATTEMPTS": "1", "AWS_PAGER": ""},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout) if done.stdout.strip() else None
-
-
-ONE = ("--job-id", "cli")
-
-
-def test_the_aws_command_for_jobs(fleet: Running) -> None:
-    aws = Command(fleet)
-    targets = ("--targets", ARN + "thinggroup/wired", ARN + "thing/w", "--target-selection", "CONTINUOUS")
-    abort = '{"criteriaList":[{"failureType":"FAILED","action":"CANCEL",' + (
-        '"thresholdPercentage":20,"minNumberOfExecutedThings":100}]}'
-    )
-    rollout = ("--job-executions-rollout-config", "maximumPerMinute=1000", "--abort-config", abort)
-    assert aws("create-job", *ONE, *targets, "--document", '{"a":1}', *rollout)["jobArn"] == ARN + "job/cli"
-    settle(fleet)
-    job = aws("describe-job", *ONE)["job"]
-    assert job["jobProcessDetails"]["numberOfQueuedThings"] == 2
-    assert job["abortConfig"]["criteriaList"][0]["thresholdPercentage"] == 20
-    assert aws("get-job-document", *ONE) == {"document": '{"a":1}'}
-    assert aws("update-job", *ONE, "--timeout-config", "inProgressTimeoutInMinutes=9") is None
-    assert [job["jobId"] for job in aws("list-jobs", "--status", "IN_PROGRESS")["jobs"]] == ["cli"]
-    more = ("--targets", ARN + "thinggroup/wired")
-    assert aws("associate-targets-with-job", *ONE, *more)["jobId"] == "cli"
-    assert aws("cancel-job", *ONE, "--reason-code", "R", "--comment", "c", "--force")["jobId"] == "cli"
-    assert aws("delete-job", *ONE) is None
-
-
-def test_the_aws_command_for_executions(fleet: Running) -> None:
-    aws = Command(fleet)
-    fleet.client().create_job(jobId="cli", targets=[ARN + "thing/v", ARN + "thing/w"], document="{}")
-    settle(fleet)
-    mine = (*ONE, "--thing-name", "v")
-    assert aws("describe-job-execution", *mine)["execution"]["status"] == "QUEUED"
-    assert len(aws("list-job-executions-for-job", *ONE)["executionSummaries"]) == 2
-    assert len(aws("list-job-executions-for-thing", "--thing-name", "w")["executionSummaries"]) == 1
-    assert aws("cancel-job-execution", *mine, "--force", "--status-details", "why=so") is None
-    assert aws("delete-job-execution", *mine, "--execution-number", "1") is None
-    assert len(fleet.registry.jobs.executions_of_job("cli", limit=9).items) == 1
+    check_complete(CALLS, {name for name in IOT if "Job" in name})

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.conforming import Call, check_calls
+from tests.api.conforming import Step, check_calls, check_complete
+from tests.api.operations import IOT
 from tests.api.running import Running, arn, refused
 
 
@@ -308,8 +309,8 @@ def test_groups_have_tags(iot: Any, group: str) -> None:
 
 
 MEMBER = {"thingName": "w", "thingGroupName": "w"}
-CALLS: list[Call] = [
-    ("CreateThing", "POST", "/things/w", {}, 200),
+CALLS: list[Step] = [
+    lambda api: api.client().create_thing(thingName="w"),
     ("CreateThingGroup", "POST", "/thing-groups/w", {"tags": [{"Key": "k"}]}, 200),
     ("CreateThingGroup", "POST", "/thing-groups/v", {"parentGroupName": "w"}, 200),
     ("CreateThingGroup", "POST", "/thing-groups/v", {}, 409),
@@ -348,3 +349,7 @@ CALLS: list[Call] = [
 
 def test_answers_are_what_the_model_says(api: Running) -> None:
     check_calls(api, CALLS)
+
+
+def test_every_operation_and_both_outcomes_are_among_them() -> None:
+    check_complete(CALLS, {name for name in IOT if "ThingGroup" in name})

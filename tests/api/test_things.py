@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.conforming import Call, check_calls
+from tests.api.conforming import Call, check_calls, check_complete
+from tests.api.operations import IOT
 from tests.api.running import Running, arn, refused
 
 
@@ -390,3 +391,7 @@ CALLS: list[Call] = [
 
 def test_answers_are_what_the_model_says(api: Running) -> None:
     check_calls(api, CALLS)
+
+
+def test_every_operation_and_both_outcomes_are_among_them() -> None:
+    check_complete(CALLS, {one for one in IOT if "Thing" in one and "Group" not in one and "Job" not in one})
