@@ -93,7 +93,7 @@ class Desk:
 
     def _handle_all(self, batch: Sequence[Request], now: datetime) -> list[tuple[Request, Outcome]]:
         try:
-            with self._jobs.together(now) as requests:
+            with self._jobs.together(now, {asked.address.thing for asked in batch}) as requests:
                 return [(asked, _handle(asked, requests)) for asked in batch]
         except RegistryUnavailable as error:
             log.error("the registry fails: requests of devices are refused", error=str(error))

@@ -4,7 +4,7 @@ Here is what is decided; how it is asked and answered is the rims'. A thing that
 has no jobs, which is no error: devices may ask before they are registered.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,14 +53,14 @@ class DeviceJobs:
         self._ledger = ledger
 
     @contextmanager
-    def together(self, now: datetime) -> Iterator["Requests"]:
+    def together(self, now: datetime, things: Collection[str] = ()) -> Iterator["Requests"]:
         """Requests of many devices in one transaction, which stands when the body has ended well.
 
         One that raises a JobError has changed nothing, and the others go on; after any other error the body
-        must raise too.
+        must raise too. What is pending for `things` is read at once, where others are asked for singly.
         """
         with self._ledger.changing(now) as change:
-            yield Requests(change)
+            yield Requests(change, pending.all_of_many(change.connection, sorted(things), MAX_LISTED))
 
     def pending(self, thing: str) -> Pending:
         """As `Requests.pending`."""
@@ -72,7 +72,10 @@ class DeviceJobs:
     ) -> Work | None:
         """As `Requests.describe`."""
         with self._ledger.reading() as connection:
-            return _describe(Books(connection), thing, job_id, number, with_document)
+            books = Books(connection)
+            if job_id == NEXT:
+                return _described(books, pending.next_of(connection, thing), with_document)
+            return _described(books, _find(books, job_id, thing, number), with_document)
 
     def start_next(
         self,
@@ -124,7 +127,7 @@ class DeviceJobs:
             found = []
             for notice in due:
                 first = lists[notice.thing].next if notice.next_changes else None
-                work = None if first is None else _work(books, books.job(first.job_id), first, True)
+                work = None if first is None else _work(books, first, True)
                 found.append(Announcement(notice, lists[notice.thing], work))
             return found
 
@@ -132,12 +135,18 @@ class DeviceJobs:
 class Requests:
     """What devices ask, in an open transaction. For `DeviceJobs.together` alone to make."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Change, lists: dict[str, Pending]) -> None:
         self._change = change
+        # Those of things that this transaction has not changed.
+        self._lists = lists
 
     def pending(self, thing: str) -> Pending:
         """GetPendingJobExecutions."""
-        return pending.all_of(self._change.connection, thing, MAX_LISTED)
+        found = self._lists.get(thing)
+        if found is None:
+            self._change.flush()
+            found = pending.all_of(self._change.connection, thing, MAX_LISTED)
+        return found
 
     def describe(
         self, thing: str, job_id: str, *, number: int | None = None, with_document: bool = True
@@ -147,7 +156,8 @@ class Requests:
         `number`: of a certain execution, else the latest. JobNotFound, ExecutionNotFound; ExecutionEnded for
         one that has ended.
         """
-        return _describe(self._change, thing, job_id, number, with_document)
+        found = self.pending(thing).next if job_id == NEXT else self._find(job_id, thing, number)
+        return _described(self._change, found, with_document)
 
     def start_next(
         self, thing: str, *, details: Mapping[str, str] | None = None, step_minutes: int | None = None
@@ -157,28 +167,27 @@ class Requests:
         One that was in progress already keeps its details and its version; its step timer begins anew where
         one is given. InvalidJob for details or minutes out of bounds.
         """
-        change = self._change
         if details is not None:
             states.check_details(details)
         states.check_step(step_minutes)
-        found = pending.next_of(change.connection, thing)
+        found = self.pending(thing).next
         if found is None:
             return None
-        job = change.job(found.job_id)
+        now = self._change.now
         if found.status is Status.QUEUED:
             begun = states.update(
                 found,
                 Status.IN_PROGRESS,
-                change.now,
+                now,
                 details=details,
                 step_minutes=step_minutes,
-                timeout_minutes=job.config.timeout_minutes,
+                timeout_minutes=self._change.job(found.job_id).config.timeout_minutes,
             )
         else:
-            begun = states.with_step(found, change.now, step_minutes)
+            begun = states.with_step(found, now, step_minutes)
         if begun != found:
-            change.write(job, found, begun)
-        return _work(change, job, begun, True)
+            self._write(found, begun)
+        return _work(self._change, begun, True)
 
     def update(
         self,
@@ -197,37 +206,44 @@ class Requests:
         Returns it as it is now; where it failed and is tried again, that is another execution. JobNotFound,
         ExecutionNotFound, InvalidJob; VersionMismatch and InvalidTransition, which hold it as it is.
         """
-        change = self._change
-        job = change.job(job_id)
-        found = _find(change, job, thing, number)
+        found = self._find(job_id, thing, number)
         changed = states.update(
             found,
             status,
-            change.now,
+            self._change.now,
             details=details,
             expected_version=expected_version,
             step_minutes=step_minutes,
-            timeout_minutes=job.config.timeout_minutes,
+            timeout_minutes=self._change.job(job_id).config.timeout_minutes,
         )
-        change.write(job, found, changed)
-        return _work(change, job, changed, with_document)
+        self._write(found, changed)
+        return _work(self._change, changed, with_document)
+
+    def _find(self, job_id: str, thing: str, number: int | None) -> Execution:
+        known = self._lists.get(thing)
+        if known is not None:
+            # Of a job there is one pending for a thing at most, and it is the latest.
+            for one in (*known.in_progress, *known.queued):
+                if one.job_id == job_id and number in (None, one.number):
+                    return one
+        self._change.flush()
+        return _find(self._change, job_id, thing, number)
+
+    def _write(self, before: Execution, after: Execution) -> None:
+        job = self._change.job(after.job_id)
+        status = job.status
+        self._change.write(job, before, after)
+        self._lists.pop(after.thing, None)
+        if job.status is not status:
+            # Canceled, which may concern every thing.
+            self._lists.clear()
 
 
-def _describe(books: Books, thing: str, job_id: str, number: int | None, with_document: bool) -> Work | None:
-    if job_id == NEXT:
-        found = pending.next_of(books.connection, thing)
-        return None if found is None else _work(books, books.job(found.job_id), found, with_document)
-    job = books.job(job_id)
-    execution = _find(books, job, thing, number)
-    if not execution.pending:
-        raise ExecutionEnded(execution)
-    return _work(books, job, execution, with_document)
-
-
-def _find(books: Books, job: Job, thing: str, number: int | None) -> Execution:
+def _find(books: Books, job_id: str, thing: str, number: int | None) -> Execution:
     """The execution as it is for the device, whether the engine has come to it yet or not."""
+    job = books.job(job_id)
     if job.status is JobStatus.DELETION_IN_PROGRESS:
-        raise ExecutionNotFound(job.job_id, thing, number)
+        raise ExecutionNotFound(job_id, thing, number)
     found = rows.find_execution(books.connection, job, thing, number)
     if job.status is JobStatus.CANCELED and (
         found.status is Status.QUEUED or (found.pending and job.force_canceled)
@@ -236,5 +252,14 @@ def _find(books: Books, job: Job, thing: str, number: int | None) -> Execution:
     return found
 
 
-def _work(books: Books, job: Job, execution: Execution, with_document: bool) -> Work:
+def _described(books: Books, found: Execution | None, with_document: bool) -> Work | None:
+    if found is None:
+        return None
+    if not found.pending:
+        raise ExecutionEnded(found)
+    return _work(books, found, with_document)
+
+
+def _work(books: Books, execution: Execution, with_document: bool) -> Work:
+    job = books.job(execution.job_id)
     return Work(execution, job, books.document(job) if with_document else None)

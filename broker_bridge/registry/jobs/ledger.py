@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -109,6 +110,7 @@ class Change(Books):
         self.events: list[Event] = []
         # A dictionary for its order: of jobs that end together the events come as the changes did.
         self._changed: dict[str, Job] = {}
+        self._written: list[dict[str, Any]] = []
         self._things: set[str] = set()
         self._listed: set[str] = set()
 
@@ -138,15 +140,17 @@ class Change(Books):
         del self._jobs[job.job_id]
 
     def write(self, job: Job, before: Execution, after: Execution) -> None:
-        """One execution of the job goes from `before` to `after`, with all that follows."""
-        self.connection.execute(
-            _UPDATE_EXECUTION,
+        """One execution of the job goes from `before` to `after`, with all that follows.
+
+        It is in the table when the change is settled, or after `flush`.
+        """
+        self._written.append(
             {
                 "of_job": job.number,
                 "of_thing": after.thing,
                 "of_number": after.number,
                 **rows.execution_values(after),
-            },
+            }
         )
         due = after.due_at
         if due is not None and due != before.due_at:
@@ -175,6 +179,12 @@ class Change(Books):
                 job.counts.move(after.status, again.status)
                 self._insert(job, [again])
             staging.ended(self, job, after)
+
+    def flush(self) -> None:
+        """Has the table of executions say what was written, all of it in one statement."""
+        if self._written:
+            self.connection.execute(_UPDATE_EXECUTION, self._written)
+            self._written.clear()
 
     def queue(self, job: Job, found: Sequence[tuple[str, int, Status | None]]) -> None:
         """Reaches things: each with the number of its last execution (0 without) and the state of that."""
@@ -218,7 +228,8 @@ class Change(Books):
             self.save(job)
 
     def settle(self) -> None:
-        """Completes jobs that have nothing left, writes them, and notes what things are to be told."""
+        """Completes jobs that have nothing left, writes all, and notes what things are to be told."""
+        self.flush()
         for job in self._changed.values():
             if job.status is JobStatus.IN_PROGRESS and job.finished:
                 job.status = JobStatus.COMPLETED

@@ -115,6 +115,8 @@ def all_of(connection: Connection, thing: str, limit: int) -> Pending:
 def all_of_many(connection: Connection, things: Sequence[str], limit: int) -> dict[str, Pending]:
     """What is pending for each of these things, at most `limit` of each state."""
     found = {thing: Pending([], []) for thing in things}
+    if not found:
+        return found
     for row in connection.execute(_OF_THINGS, {"things": things, "limit": limit}):
         execution = rows.execution(row)
         mine = found[execution.thing]
