@@ -1,13 +1,11 @@
 """What a simulated device is told, and what it is doing."""
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import Enum
 
 from firmware_sim.fleet.broker import Address, Broker
 from firmware_sim.fleet.profiles import DeviceProfile
-from firmware_sim.fleet.report import DeviceResult
 from firmware_sim.links.model import LinkProfile, Seed
 
 
@@ -51,5 +49,3 @@ class Site:
     """Where stores are read back."""
     began: float
     """When the fleet started, on `time.monotonic`."""
-    ended: Callable[[DeviceResult], object]
-    """Is told of each device that has ended."""

@@ -8,36 +8,22 @@ report = run(Broker.parse("mqtt://127.0.0.1:1883"), orders)
 import asyncio
 import random
 import re
-import resource
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from chunker.topics import topic
 from firmware_sim.fleet.broker import Broker
 from firmware_sim.fleet.device import Device
+from firmware_sim.fleet.loop import MOST_DEVICES, Fleet, FleetError, check
 from firmware_sim.fleet.order import Order, Site, State
 from firmware_sim.fleet.profiles import DeviceProfile, Mix
 from firmware_sim.fleet.report import DeviceResult, Outcome, Report, with_disagreements
 from firmware_sim.fleet.store import FleetStore
 from firmware_sim.links.model import LinkProfile, Seed
 from firmware_sim.links.profiles import find
-
-MOST_DEVICES = 20_000
-SPARE_FILES = 64
-"""Open files beside the devices' sockets."""
-TICK = 0.05
-"""Seconds from one look at the clock to the next."""
-PROGRESS_TICKS = 5
-
-
-class FleetError(Exception):
-    """The fleet cannot run as it was asked to; nothing was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +67,7 @@ def plan(
     if patience is not None:
         mix = {replace(kind, patience=patience): share for kind, share in mix.items()}
     links = {kind: find_link(kind.link) if kind.link else link for kind in mix}
-    kinds = _shares(devices, mix)
+    kinds = shares(devices, mix)
     random.Random(f"{seed} kinds").shuffle(kinds)
     width = len(str(devices - 1))
     return [
@@ -112,18 +98,24 @@ def run(
     what is downloaded, all of it at once. BrokerUnreachable and SubscriptionRefused where the first device is
     not let in; FleetError where fewer files may be open than there are devices, or two are the same thing.
     """
-    if len(orders) > MOST_DEVICES or len({order.thing for order in orders}) < len(orders) or not orders:
-        raise FleetError(
-            f"{len(orders)} orders; there must be 1 to {MOST_DEVICES}, each for a thing of its own"
-        )
-    _allow_open_files(len(orders) + SPARE_FILES)
+    check([order.thing for order in orders])
     first = orders[0]
     broker.probe(first.thing, [topic(first.thing, first.stream, "data", first.profile.encoding)])
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Fleet(broker, orders, seed, progress).run(folder))
+    fleet = _Fleet(broker, orders, seed, progress)
+    cost = fleet.run(folder)
+    return Report(
+        seed=seed,
+        seconds=cost.seconds,
+        cpu_seconds=cost.cpu_seconds,
+        late_mean=cost.late_mean,
+        late_max=cost.late_max,
+        memory_before=cost.memory_before,
+        memory_peak=cost.memory_peak,
+        devices=with_disagreements(fleet.results[order.thing] for order in orders),
+    )
 
 
-class _Fleet:
+class _Fleet(Fleet):
     """A run."""
 
     def __init__(
@@ -133,96 +125,36 @@ class _Fleet:
         seed: Seed,
         progress: Callable[[Snapshot], object] | None,
     ) -> None:
-        self._broker, self._orders, self._seed = broker, orders, seed
-        self._progress = progress
+        super().__init__(broker, seed)
+        self.results: dict[str, DeviceResult] = {}
+        self._orders, self._progress = orders, progress
         self._devices: list[Device] = []
-        self._results: dict[str, DeviceResult] = {}
-        self._ticks, self._late, self._latest = 0, 0.0, 0.0
-        self._failure: BaseException | None = None
 
-    async def run(self, folder: Path | None) -> Report:
-        """To the end of all devices."""
+    def _begin(self, site: Site, store: FleetStore) -> None:
         loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        loop.set_exception_handler(self._broken)
-        before, cpu = _memory("VmRSS"), time.process_time()
-        store = FleetStore(folder)
-        with ThreadPoolExecutor(1, "store-checker") as checker:
-            try:
-                self._began = time.monotonic()
-                addresses = self._broker.addresses()
-                site = Site(
-                    broker=self._broker,
-                    addresses=addresses,
-                    seed=self._seed,
-                    checker=checker,
-                    began=self._began,
-                    ended=self._device_ended,
-                )
-                self._devices = [Device(order, site, store.region()) for order in self._orders]
-                for device in self._devices:
-                    loop.call_later(device.order.start, self._start, device)
-                loop.add_signal_handler(signal.SIGINT, self._stop)
-                ticking = loop.create_task(self._tick())
-                ending = loop.create_task(self._ended.wait())
-                await asyncio.wait({ending, ticking}, return_when=asyncio.FIRST_COMPLETED)
-                ending.cancel()
-                if not ticking.cancel():
-                    ticking.result()  # it does not end by itself: `progress` has raised
-                if self._progress:
-                    self._progress(self._snapshot())
-            finally:
-                self._stop()
-                loop.remove_signal_handler(signal.SIGINT)
-                # A check that reads while the file is closed would read nobody knows what.
-                checker.shutdown(cancel_futures=True)
-                store.close()
-        if self._failure is not None:
-            raise self._failure
-        return Report(
-            seed=self._seed,
-            seconds=time.monotonic() - self._began,
-            cpu_seconds=time.process_time() - cpu,
-            late_mean=self._late / max(1, self._ticks),
-            late_max=self._latest,
-            memory_before=before,
-            memory_peak=_memory("VmHWM"),
-            devices=with_disagreements(self._results[order.thing] for order in self._orders),
-        )
+        self._devices = [Device(order, site, store.region(), self._ended) for order in self._orders]
+        for device in self._devices:
+            loop.call_later(device.order.start, self._start, device)
 
     def _start(self, device: Device) -> None:
         if device.state is State.WAITING:
             device.power_on()
 
-    def _device_ended(self, result: DeviceResult) -> None:
-        self._results[result.thing] = result
-        if len(self._results) == len(self._orders):
-            self._ended.set()
+    def _ended(self, result: DeviceResult) -> None:
+        self.results[result.thing] = result
+        if len(self.results) == len(self._orders):
+            self._over.set()
 
     def _stop(self) -> None:
         for device in self._devices:
             device.stop()
 
-    def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # A bug of ours: a device that hangs for it would only hide it.
-        self._failure = self._failure or context.get("exception") or RuntimeError(context["message"])
-        self._ended.set()
-
-    async def _tick(self) -> None:
-        while True:
-            due = time.monotonic() + TICK
-            await asyncio.sleep(TICK)
-            late = max(0.0, time.monotonic() - due)
-            self._ticks, self._late, self._latest = (
-                self._ticks + 1,
-                self._late + late,
-                max(self._latest, late),
-            )
-            if self._progress and self._ticks % PROGRESS_TICKS == 0:
-                self._progress(self._snapshot())
+    def _look(self) -> None:
+        if self._progress:
+            self._progress(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        results = self._results.values()
+        results = self.results.values()
         sizes = [one.size for one in results if one.size]
         sizes += [device.size for device in self._devices if device.size]
         done = sum(one.size for one in results if one.outcome is Outcome.DONE)
@@ -235,7 +167,7 @@ class _Fleet:
         )
 
 
-def _shares(devices: int, mix: Mix) -> list[DeviceProfile]:
+def shares(devices: int, mix: Mix) -> list[DeviceProfile]:
     """So many devices in the shares of `mix`, rounded by largest remainders."""
     total = sum(mix.values())
     counts = {kind: devices * share // total for kind, share in mix.items()}
@@ -243,35 +175,3 @@ def _shares(devices: int, mix: Mix) -> list[DeviceProfile]:
     for kind in rest[: devices - sum(counts.values())]:
         counts[kind] += 1
     return [kind for kind, count in counts.items() for _ in range(count)]
-
-
-def _allow_open_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and count > hard:
-        raise FleetError(
-            f"{count - SPARE_FILES} devices need {count} open files, and the hard limit is {hard}: raise it "
-            f"(ulimit -Hn), or simulate {max(0, hard - SPARE_FILES)} devices at most"
-        )
-    if soft != resource.RLIM_INFINITY and count > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-def _memory(field: str) -> int:
-    """Resident bytes of this process as Linux tells: VmRSS now, VmHWM at most. 0 elsewhere."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return None
-    return new_event_loop

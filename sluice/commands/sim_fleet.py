@@ -41,7 +41,7 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
     settings, sim = loaded.settings, loaded.settings.sim
     if settings.stream is None:
         raise SettingsError(f"sim fleet needs --stream\nusage: {USAGE}\nsluice sim fleet --help says more")
-    from firmware_sim.fleet.run import FleetError
+    from firmware_sim.fleet.loop import FleetError
     from sluice.simulating import failures
 
     with failures():

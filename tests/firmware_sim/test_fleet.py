@@ -12,10 +12,11 @@ import pytest
 
 from device_client.mqtt import BrokerUnreachable
 from firmware_sim.fleet.broker import Broker
+from firmware_sim.fleet.loop import MOST_DEVICES, FleetError
 from firmware_sim.fleet.order import Order, State
 from firmware_sim.fleet.profiles import DeviceProfile, parse
 from firmware_sim.fleet.report import Outcome, Report
-from firmware_sim.fleet.run import MOST_DEVICES, FleetError, Snapshot, plan, run
+from firmware_sim.fleet.run import Snapshot, plan, run
 from firmware_sim.links.model import LinkProfile, ProfileError, Way
 from firmware_sim.links.profiles import find as find_link
 from tests.conftest import MosquittoFactory
