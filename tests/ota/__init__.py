@@ -1,0 +1,1 @@
+"""OTA updates: documents, signatures, and what makes them."""
