@@ -21,6 +21,7 @@ from broker_bridge.api.app import Api
 from broker_bridge.api.context import Context
 from broker_bridge.api.iot import SERVICE
 from broker_bridge.api.service import Service
+from broker_bridge.jobs import showing
 from broker_bridge.registry.registry import Registry
 from broker_bridge.storage.folder import FolderStore
 from broker_bridge.storage.objects import ObjectStore
@@ -57,6 +58,7 @@ class Running:
     services: Sequence[Service] = (SERVICE, jobs_data.SERVICE)
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    render: showing.Render = showing.as_it_is
     health: Callable[[], tuple[bool, dict[str, Any]]] = field(default=lambda: (True, {"broker": "connected"}))
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class Running:
             advertise="broker.example:1883",
             token_key=self.registry.secret("api-token"),
             clock=self.clock,
+            render=self.render,
         )
         self.api = Api(self.services, self.context, health=lambda: self.health(), metrics=lambda: b"up 1\n")
         self._server = uvicorn.Server(server.config(self.api, "127.0.0.1", 0))
