@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
 
-from broker_bridge.jobs.job import Counts, Place
+from broker_bridge.jobs.job import Counts, Job, Place
 
 STAGES_TAG = "sluice:stages"
 PAUSED_TAG = "sluice:paused"
@@ -116,6 +116,7 @@ def of_tags(tags: Mapping[str, str]) -> tuple[str | None, bool]:
 class View:
     """A rollout in stages at one moment."""
 
+    plan: Sequence[Stage]
     place: Place
     failed: bool
     room: int
@@ -164,14 +165,21 @@ def look(plan: Sequence[Stage], place: Place, counts: Counts, waiting: int, now:
                     at, passed_at = at + 1, None
                     continue
                 again_at = passed_at + stage.soak
-        return View(Place(at, passed_at), failed, room, again_at, reach, total, needed, bad)
+        return View(plan, Place(at, passed_at), failed, room, again_at, reach, total, needed, bad)
 
 
-def told(plan: Sequence[Stage], view: View, counts: Counts) -> str:
+def of(job: Job, now: datetime) -> View | None:
+    """Where the job's rollout is now; None where it has no stages, or reaches nothing any more."""
+    if job.stages is None or job.stopped:
+        return None
+    return look(parse(job.stages), job.place, job.counts, job.waiting, now)
+
+
+def told(view: View, counts: Counts) -> str:
     """Where the rollout is, in a sentence for the job's comment; `read` takes it apart again."""
     assert view.place.stage is not None
-    stage = plan[view.place.stage]
-    text = f"stage {view.place.stage + 1} of {len(plan)}: "
+    stage = view.plan[view.place.stage]
+    text = f"stage {view.place.stage + 1} of {len(view.plan)}: "
     share = f"{_shown(stage.percent)} %, {view.reach} of {view.total} things"
     if view.failed:
         return (

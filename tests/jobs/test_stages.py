@@ -119,7 +119,7 @@ PLAN = parse("10@80:10m/50@90/100")
 def test_a_rollout_from_its_first_stage_to_its_last() -> None:
     view = look(PLAN, Place(), Counts(), 100, NOON)
     assert (view.place, view.room, view.needed, view.failed) == (Place(0), 10, 8, False)
-    assert told(PLAN, view, Counts()) == "stage 1 of 3: 10 %, 10 of 100 things, at least 8 must succeed"
+    assert told(view, Counts()) == "stage 1 of 3: 10 %, 10 of 100 things, at least 8 must succeed"
     # Half of it is reached; whoever is there has succeeded, which is no verdict yet.
     view = look(PLAN, view.place, Counts(succeeded=8), 92, NOON)
     assert (view.place, view.room) == (Place(0), 2)
@@ -131,7 +131,7 @@ def test_a_rollout_from_its_first_stage_to_its_last() -> None:
     counts = Counts(succeeded=8, queued=1, failed=1)
     view = look(PLAN, view.place, counts, 90, NOON)
     assert (view.place, view.room, view.again_at) == (Place(0, NOON), 0, NOON + 10 * MINUTE)
-    said = told(PLAN, view, counts)
+    said = told(view, counts)
     assert said == (
         "stage 1 of 3: 10 %, 10 of 100 things, passed with 8 SUCCEEDED; soaks until 2026-03-04T12:10:00Z"
     )
@@ -144,7 +144,7 @@ def test_a_rollout_from_its_first_stage_to_its_last() -> None:
     assert (view.place, view.room) == (Place(2), 50)
     view = look(PLAN, view.place, Counts(succeeded=45, failed=55), 0, NOON)
     assert (view.failed, view.room) == (False, 0)
-    assert told(PLAN, view, Counts()) == "stage 3 of 3: 100 %, 100 of 100 things"
+    assert told(view, Counts()) == "stage 3 of 3: 100 %, 100 of 100 things"
 
 
 def test_a_stage_fails_when_it_can_no_longer_pass() -> None:
@@ -153,7 +153,7 @@ def test_a_stage_fails_when_it_can_no_longer_pass() -> None:
     counts = Counts(queued=2, failed=1, timed_out=1, rejected=1)
     view = look(PLAN, Place(0), counts, 95, NOON)
     assert (view.failed, view.room, view.bad) == (True, 0, 3)
-    assert told(PLAN, view, counts) == (
+    assert told(view, counts) == (
         "stage 1 of 3: 10 %, 10 of 100 things, at least 8 had to succeed, and 3 did not: "
         "1 FAILED, 1 TIMED_OUT, 1 REJECTED"
     )
@@ -265,14 +265,14 @@ def test_a_bad_image_goes_no_further_than_its_first_stage(plan: Plan, things: in
     view = look(plan, view.place, counts, waiting, NOON)
     if plan[0].needed is not None:
         assert view.failed
-        assert read(told(plan, view, counts)) is not None
+        assert read(told(view, counts)) is not None
 
 
 @given(plans(), st.integers(1, 10**6), st.integers(0, 10**6))
 def test_what_is_told_can_be_read(plan: Plan, reached: int, waiting: int) -> None:
     counts = Counts(succeeded=reached)
     view = look(plan, Place(), counts, waiting, NOON)
-    said = read(told(plan, view, counts))
+    said = read(told(view, counts))
     assert said is not None
     assert view.place.stage is not None
     assert (said.stage, said.stages, said.total) == (view.place.stage + 1, len(plan), reached + waiting)

@@ -13,16 +13,18 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from broker_bridge.jobs import abort, retries
+from broker_bridge.jobs import abort, retries, stages
 from broker_bridge.jobs.events import EngineDue, Event, ExecutionEvent, JobEvent
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
 from broker_bridge.jobs.job import Job, Target
 from broker_bridge.registry.database import Database
-from broker_bridge.registry.jobs import pending, rows, staging
+from broker_bridge.registry.jobs import pending, rows
 from broker_bridge.registry.jobs.tables import executions, job_targets, job_waiting, jobs
 
 ABORTED = "ABORT_CRITERIA_MET"
 """`reasonCode` of a job that its abort criteria stopped."""
+STAGE_FAILED = "STAGE_FAILED"
+"""`reasonCode` of a job that one of its stages stopped."""
 
 _EXECUTION = (
     (executions.c.job_number == bindparam("of_job"))
@@ -178,7 +180,7 @@ class Change(Books):
             if again is not None:
                 job.counts.move(after.status, again.status)
                 self._insert(job, [again])
-            staging.ended(self, job, after)
+            self._judge(job, after)
 
     def flush(self) -> None:
         """Has the table of executions say what was written, all of it in one statement."""
@@ -220,6 +222,11 @@ class Change(Books):
         # What else is asked within this change must find it so: what is pending is read from the tables.
         self._store(job)
 
+    def fail_stage(self, job: Job, seen: stages.View) -> None:
+        """Stops the job, whose stage has failed."""
+        job.place = seen.place
+        self.cancel(job, reason_code=STAGE_FAILED, comment=stages.told(seen, job.counts))
+
     def drop_waiting(self, job: Job) -> None:
         """The things that wait for the job get it no more."""
         if job.waiting:
@@ -239,6 +246,16 @@ class Change(Books):
             self._store(job)
         if self._things:
             self.events += pending.refresh(self.connection, self._things, self._listed)
+
+    def _judge(self, job: Job, ended: Execution) -> None:
+        """Stops a job whose stage fails by that execution; that one passes is for the engine to see."""
+        seen = stages.of(job, self.now)
+        if seen is None:
+            return
+        if seen.failed:
+            self.fail_stage(job, seen)
+        elif seen.place != job.place or ended.status in (Status.REMOVED, Status.CANCELED):
+            self.wake(job)
 
     def _store(self, job: Job) -> None:
         self.connection.execute(_UPDATE_JOB, {"of_job": job.number, **rows.job_values(job)})

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, select, tuple_
 
-from broker_bridge.jobs import states
+from broker_bridge.jobs import stages, states
 from broker_bridge.jobs.execution import PENDING, JobStatus, Status
 from broker_bridge.jobs.job import Job
 from broker_bridge.jobs.rollout import kept, plan
 from broker_bridge.jobs.schedule import EndBehavior
-from broker_bridge.registry.jobs import pending, rows, staging
+from broker_bridge.registry.jobs import pending, rows
 from broker_bridge.registry.jobs.ledger import Change, Ledger
 from broker_bridge.registry.jobs.pending import Notice
 from broker_bridge.registry.jobs.store import begin
@@ -111,11 +111,17 @@ def _roll_out(change: Change, job: Job) -> None:
         return
     schedule, now = job.config.schedule, change.now
     end = None if job.stopped else schedule.end
-    leave = staging.proceed(change, job)
-    if leave is None:
-        return
-    if job.paused or not leave.room:
-        job.due_at = _earlier(leave.again_at, end)
+    room, again_at = job.waiting, None
+    seen = stages.of(job, now)
+    if seen is not None:
+        if seen.failed:
+            change.fail_stage(job, seen)
+            return
+        if seen.place != job.place:
+            job.place, job.comment, job.updated_at = seen.place, stages.told(seen, job.counts), now
+        room, again_at = seen.room, seen.again_at
+    if job.paused or not room:
+        job.due_at = _earlier(again_at, end)
         return
     opens = schedule.opens_at(now)
     if opens != now:
@@ -123,7 +129,7 @@ def _roll_out(change: Change, job: Job) -> None:
         return
     rate = job.config.rollout.per_minute(job.notified, job.counts.succeeded)
     recent = kept(job.recent, now)
-    step = plan(rate, recent, leave.room, now, BATCH)
+    step = plan(rate, recent, room, now, BATCH)
     if step.count:
         _reach(change, job, step.count)
         recent = (*recent, (now, step.count))
