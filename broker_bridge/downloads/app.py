@@ -81,7 +81,8 @@ class Downloads:
         self._links = links
         self._connections = connections
         self._clock = clock
-        self._under_way = 0
+        self.under_way = 0
+        """Answers under way, also to clients that have left and were not found out yet."""
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="downloads")
 
     def close(self) -> None:
@@ -90,11 +91,11 @@ class Downloads:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3, of HTTP alone."""
-        if self._under_way >= self._connections:
+        if self.under_way >= self._connections:
             busy = _Refused(503, f"{self._connections} downloads are under way; try again", _BUSY)
             await _answer(send, busy)
             return
-        self._under_way += 1
+        self.under_way += 1
         # Heard only while somebody listens; without it, a file would be read to its end for nobody.
         gone = asyncio.ensure_future(_left(receive))
         try:
@@ -105,7 +106,7 @@ class Downloads:
             # The service ends and has waited long enough. uvicorn closes what is unfinished.
             log.info("a download was cut short by the end of the service")
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
             gone.cancel()
 
     async def _serve(self, scope: Message, send: Send, gone: "asyncio.Future[None]") -> None:

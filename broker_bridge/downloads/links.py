@@ -55,7 +55,8 @@ class Links:
         except ValueError:
             raise LinkRefused("the URL is malformed") from None
         fields = dict(given)
-        if not path.startswith(PREFIX) or sorted(name for name, _ in given) != _FIELDS:
+        plain = path.startswith(PREFIX) and f"{path}{query}".isascii()
+        if not plain or sorted(name for name, _ in given) != _FIELDS:
             raise LinkRefused("the URL has other fields than a signed one")
         bucket, _, key = names.partition("/")
         expected = self._signature(bucket, key, fields["etag"], fields["expires"])

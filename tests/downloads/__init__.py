@@ -1,0 +1,1 @@
+"""Files over HTTP: placeholders, signed URLs, ranges, and serving them."""

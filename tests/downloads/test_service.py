@@ -1,0 +1,171 @@
+"""The whole: `sluice serve`, jobs and OTA updates with boto3, and a device that fetches over HTTP."""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+
+from tests.api.running import Running, arn
+from tests.api.running import refused as refusal
+from tests.conftest import MosquittoFactory
+from tests.sluice.support import Service, sluice
+from tests.support.waiting import free_port, wait_until
+
+DATA = os.urandom(150_000)
+ROLE = "arn:aws:iam::000000000000:role/any"
+THING = "arn:aws:iot:us-east-1:000000000000:thing/mast-1"
+URL = "https://s3.us-east-1.amazonaws.com/firmware/fw.bin"
+
+
+def client(service: Service, name: str) -> Any:
+    return boto3.client(name, endpoint_url=f"http://{service.http}", region_name="us-east-1")  # type: ignore[call-overload,unused-ignore]
+
+
+def put(service: Service, content: bytes) -> None:
+    folder = service.state / "objects" / "firmware"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "new").write_bytes(content)
+    (folder / "new").rename(folder / "fw.bin")
+
+
+def document_of(service: Service) -> Any:
+    """That of the next job, once there is one."""
+    data = client(service, "iot-jobs-data")
+
+    def next_one() -> Any:
+        found = data.describe_job_execution(thingName="mast-1", jobId="$next", includeJobDocument=True)
+        return found.get("execution")
+
+    return json.loads(wait_until(next_one, what="a job")["jobDocument"])
+
+
+def fetch(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_job_over_http(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
+    broker = mosquitto().url
+    with Service(tmp_path, "--broker", broker) as service:
+        iot = client(service, "iot")
+        iot.create_thing(thingName="mast-1")
+        put(service, DATA)
+        document = json.dumps({"file": f"${{aws:iot:s3-presigned-url:{URL}}}", "run": [1, "now"]})
+        iot.create_job(
+            jobId="j",
+            targets=[THING],
+            document=document,
+            presignedUrlConfig={"roleArn": ROLE, "expiresInSec": 300},
+        )
+        assert iot.get_job_document(jobId="j")["document"] == document
+        got = document_of(service)
+        url = got.pop("file")
+        assert got == {"run": [1, "now"]}
+        assert url.startswith(f"http://{service.http}/objects/firmware/fw.bin?")
+        assert fetch(url, Range="bytes=100-199") == (206, DATA[100:200])
+        assert fetch(url) == (200, DATA)
+        put(service, DATA[::-1])
+        assert fetch(url)[0] == 412
+        # As with AWS, a job that names no version is of what is there when a device asks.
+        assert fetch(document_of(service)["file"]) == (200, DATA[::-1])
+        put(service, DATA)
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_path.read_text()
+    with Service(tmp_path, "--broker", broker) as service:
+        parts = urlsplit(url)
+        assert fetch(parts._replace(netloc=service.http).geturl()) == (200, DATA), "it outlives a restart"
+
+
+def test_an_ota_update_over_http_is_of_what_was_signed(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
+    port = free_port()
+    (tmp_path / "sluice.toml").write_text(
+        f'[downloads]\nlisten = "127.0.0.1:{port}"\nurl = "http://localhost:{port}/"\n'
+    )
+    with Service(tmp_path, "--broker", mosquitto().url) as service:
+        iot = client(service, "iot")
+        iot.create_thing(thingName="mast-1")
+        put(service, DATA)
+        signing = {
+            "signature": {"inlineDocument": b"signature"},
+            "certificateChain": {"certificateName": "/certs/signer.pem"},
+            "hashAlgorithm": "SHA256",
+            "signatureAlgorithm": "ECDSA",
+        }
+        iot.create_ota_update(
+            otaUpdateId="u",
+            targets=[THING],
+            protocols=["HTTP"],
+            files=[
+                {
+                    "fileName": "/fw.bin",
+                    "fileLocation": {"s3Location": {"bucket": "firmware", "key": "fw.bin"}},
+                    "codeSigning": {"customCodeSigning": signing},
+                }
+            ],
+            roleArn=ROLE,
+        )
+        (file,) = document_of(service)["afr_ota"]["files"]
+        url = file["update_data_url"]
+        assert file["auth_scheme"] == "aws.s3.presigned"
+        assert url.startswith(f"http://localhost:{port}/objects/firmware/fw.bin?")
+        assert fetch(url, Range="bytes=0-1023") == (206, DATA[:1024])
+        # Nothing of the API is to be had where devices fetch their files.
+        for path in ("/things", "/healthz", "/metrics", "/"):
+            assert fetch(f"http://127.0.0.1:{port}{path}")[0] == 403
+        put(service, DATA[::-1])
+        later = document_of(service)["afr_ota"]["files"][0]["update_data_url"]
+        for one in (url, later):
+            assert fetch(one)[0] == 412, "neither the old URL nor a new one gives other bytes"
+
+
+@pytest.mark.parametrize(
+    ("refused", "document"),
+    [
+        ("ResourceNotFoundException", "${aws:iot:s3-presigned-url:https://s3.amazonaws.com/firmware/gone}"),
+        ("InvalidRequestException", "${aws:iot:s3-presigned-url:https://example.com/firmware/fw.bin}"),
+        ("InvalidRequestException", "${aws:iot:s3-presigned-url-upload:https://s3.amazonaws.com/firmware/k}"),
+        ("InvalidRequestException", f"${{aws:iot:s3-presigned-url-v2:{URL}?etag=0f}}"),
+        ("ResourceNotFoundException", f"${{aws:iot:s3-presigned-url-v2:{URL}?versionId=1}}"),
+    ],
+)
+def test_a_job_that_leads_nowhere_is_not_made(tmp_path: Path, refused: str, document: str) -> None:
+    api = Running(tmp_path)
+    try:
+        iot = api.client()
+        api.put("firmware", "fw.bin", DATA)
+        iot.create_thing(thingName="mast-1")
+        target = arn("mast-1", "thing")
+        code, message, _ = refusal(
+            lambda: iot.create_job(jobId="j", targets=[target], document=json.dumps({"u": document}))
+        )
+        assert code == refused
+        assert message.startswith("document")
+        assert iot.list_jobs()["jobs"] == []
+    finally:
+        api.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('listen = "0.0.0.0:1"', "give downloads.url too"),
+        ('listen = "here"', "host:port"),
+        ('url = "ftp://h"', "http[s]://host[:port][/path]"),
+        ('url = "https://h/?x=1"', "http[s]://host[:port][/path]"),
+        ("connections = 0", "from 1 to 900"),
+    ],
+)
+def test_settings_that_make_no_sense(tmp_path: Path, table: str, message: str) -> None:
+    (tmp_path / "sluice.toml").write_text(f"[downloads]\n{table}\n")
+    result = sluice(["config"], tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
