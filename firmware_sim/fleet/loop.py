@@ -73,6 +73,10 @@ class Fleet:
         """Ends the devices that have not ended."""
         raise NotImplementedError
 
+    def _interrupt(self) -> None:
+        """SIGINT."""
+        self._stop()
+
     async def _finish(self) -> None:
         """After the last look, while the store is still there."""
 
@@ -100,7 +104,7 @@ class Fleet:
                     ),
                     store,
                 )
-                loop.add_signal_handler(signal.SIGINT, self._stop)
+                loop.add_signal_handler(signal.SIGINT, self._interrupt)
                 ticking = loop.create_task(self._tick())
                 ending = loop.create_task(self._over.wait())
                 await asyncio.wait({ending, ticking}, return_when=asyncio.FIRST_COMPLETED)

@@ -92,7 +92,8 @@ class Region:
         self._unclaimed.clear()
 
     def finish(self) -> None:
-        """What is there is the file."""
+        """What is there is the file, and stays."""
+        self._unclaimed.clear()
 
     def discard(self) -> None:
         self._recorded = 0
