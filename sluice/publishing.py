@@ -12,12 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from broker_bridge.storage.objects import BucketMissing, ObjectForbidden, ObjectMissing, StorageError
 from broker_bridge.storage.open import open_store
-from sluice.failure import REJECTED, UNREACHABLE, USAGE, Failure
-from sluice.settings import Settings, is_loopback
+from sluice.calling import api, failures, role
+from sluice.failure import USAGE, Failure
+from sluice.settings import Settings
 
 Report = Callable[[int, int], None]
 """Is told how many bytes of how many are stored."""
@@ -25,6 +26,20 @@ Report = Callable[[int, int], None]
 _READ_BYTES = 1 << 20
 _NAME_LENGTH = 100
 _TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it is in the store now."""
+
+    bucket: str
+    key: str
+    size: int
+    """Bytes."""
+    sha256: str
+    """64 hexadecimal digits."""
+    changed: bool
+    """False where these very bytes were there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +64,28 @@ def publish(path: Path, stream: str, settings: Settings, report: Report | None =
     UpdateStream knows no expected version: where somebody else changed the stream at the same time, a warning
     says that their change may be undone.
     """
+    stored = store(path, stream, settings, report)
+    arn, version, changed, warnings = _set_file(settings, stream, stored)
+    return Published(
+        arn,
+        version,
+        settings.file,
+        stored.bucket,
+        stored.key,
+        stored.size,
+        stored.sha256,
+        changed,
+        tuple(warnings),
+    )
+
+
+def store(path: Path, prefix: str, settings: Settings, report: Report | None = None) -> Stored:
+    """Stores the file as an object under `{prefix}/{sha256}/{name}`. Failure: the file, or the store."""
     with _opened(path) as source:
         size, sha256, md5 = _hashes(source, path)
-        key = f"{stream}/{sha256}/{object_name(path.name)}"
-        stored = _store_object(settings, key, _Verified(source, size, sha256, report), size, md5)
-    arn, version, changed, warnings = _set_file(settings, stream, key, stored)
-    return Published(
-        arn, version, settings.file, settings.bucket, key, size, sha256, changed, tuple(warnings)
-    )
+        key = f"{prefix}/{sha256}/{object_name(path.name)}"
+        changed = _store_object(settings, key, _Verified(source, size, sha256, report), size, md5)
+    return Stored(settings.bucket, key, size, sha256, changed)
 
 
 def object_name(name: str) -> str:
@@ -154,34 +183,35 @@ def _store_object(settings: Settings, key: str, source: _Verified, size: int, md
             if held.size == size and held.etag == md5:
                 return False
         store.put(bucket, key, cast(BinaryIO, source), size)
-    except (StorageError, OSError, ValueError) as error:
+    except BucketMissing:
+        raise Failure(f"there is no bucket {bucket}: create it, or name another with --bucket") from None
+    except Exception as error:
+        # What a store makes of a read that fails is its own: boto3 with awscrt raises that one's errors.
         if source.changed or isinstance(error, ValueError):
             raise Failure("the file changed while it was being published; nothing was published") from None
-        if isinstance(error, BucketMissing):
-            raise Failure(f"there is no bucket {bucket}: create it, or name another with --bucket") from None
-        raise Failure(f"the object cannot be stored: {error}") from None
+        if isinstance(error, StorageError | OSError):
+            raise Failure(f"the object cannot be stored: {error}") from None
+        raise
     finally:
         store.close()
     return True
 
 
-def _set_file(settings: Settings, stream: str, key: str, stored: bool) -> tuple[str, int, bool, list[str]]:
+def _set_file(settings: Settings, stream: str, stored: Stored) -> tuple[str, int, bool, list[str]]:
     """The stream's ARN and version with the file in it, whether that is news, and warnings."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
-
-    entry = {"fileId": settings.file, "s3Location": {"bucket": settings.bucket, "key": key}}
-    try:
-        client = _api(settings)
+    entry = {"fileId": settings.file, "s3Location": {"bucket": stored.bucket, "key": stored.key}}
+    with failures(settings, whereabouts(settings, stored)):
+        client = api(settings)
         for _ in range(_TRIES):
             try:
                 info = client.describe_stream(streamId=stream)["streamInfo"]
             except client.exceptions.ResourceNotFoundException:
                 try:
-                    made = client.create_stream(streamId=stream, files=[entry], roleArn=_role(settings))
+                    made = client.create_stream(streamId=stream, files=[entry], roleArn=role(settings))
                     return made["streamArn"], made["streamVersion"], True, []
                 except client.exceptions.ResourceAlreadyExistsException:
                     continue  # somebody else made it in between: now it is an update
-            if not stored and entry in info["files"]:
+            if not stored.changed and entry in info["files"]:
                 return info["streamArn"], info["streamVersion"], False, []
             others = [file for file in info["files"] if file["fileId"] != settings.file]
             made = client.update_stream(streamId=stream, files=[*others, entry])
@@ -192,48 +222,15 @@ def _set_file(settings: Settings, stream: str, key: str, stored: bool) -> tuple[
                     "a file that they set may be gone: look at it, and publish that file again"
                 )
             return made["streamArn"], made["streamVersion"], True, warnings
-    except ClientError as error:
-        said = error.response["Error"]
-        raise Failure(
-            f"{said.get('Code')}: {said.get('Message')}\n"
-            f"(said by {settings.api_url}; the object is {settings.bucket}/{key} in {_place(settings)}, "
-            "which must be the service's store too)",
-            REJECTED,
-        ) from None
-    except (ConnectionError, HTTPClientError) as error:
-        raise Failure(f"no service answers at {settings.api_url}: {error}", UNREACHABLE) from None
-    except BotoCoreError as error:
-        raise Failure(f"{settings.api_url} does not answer as AWS's API does: {error}") from None
     raise Failure(f"stream {stream} was created and deleted by somebody else all the while")
 
 
-def _api(settings: Settings) -> Any:
-    """A boto3 client for the service. Credentials of the usual chain; without any, made-up ones."""
-    import boto3
-    from botocore.config import Config
-
-    session = boto3.session.Session()
-    made_up = {} if session.get_credentials() else dict.fromkeys(_CREDENTIALS, "sluice")
-    return session.client(
-        "iot",
-        endpoint_url=settings.api_url,
-        region_name=settings.region,
-        config=Config(
-            connect_timeout=settings.timeout,
-            read_timeout=settings.timeout,
-            retries={"total_max_attempts": 2},
-            proxies={} if is_loopback(settings.http) else None,
-        ),
-        **made_up,
+def whereabouts(settings: Settings, stored: Stored) -> str:
+    """Where the object is, for whom the service says that it is not there."""
+    return (
+        f"; the object is {stored.bucket}/{stored.key} in {_place(settings)}, "
+        "which must be the service's store too"
     )
-
-
-_CREDENTIALS = ("aws_access_key_id", "aws_secret_access_key")
-
-
-def _role(settings: Settings) -> str:
-    # CreateStream wants one; nothing here ever assumes it.
-    return f"arn:aws:iam::{settings.account}:role/sluice"
 
 
 def _place(settings: Settings) -> str:
