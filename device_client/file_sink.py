@@ -74,7 +74,7 @@ class PlainFileSink:
             with open(fresh, "wb") as file:
                 file.write(encode_record(*record))
                 file.flush()
-            _replace(fresh, self._state)
+            replace(fresh, self._state)
         except OSError as error:
             raise SinkError(str(error)) from None
 
@@ -83,7 +83,7 @@ class PlainFileSink:
         try:
             self._file.flush()
             self.close()
-            _replace(self._part, self._path)
+            replace(self._part, self._path)
         except OSError as error:
             raise SinkError(str(error)) from None
         _remove(self._state)
@@ -108,7 +108,8 @@ def _remove(path: str) -> None:
         pass
 
 
-def _replace(old: str, new: str) -> None:
+def replace(old: str, new: str) -> None:
+    """Renames `old` to `new`, over what is there; on FAT there is an instant without either."""
     try:
         os.rename(old, new)
     except OSError:  # FAT: not over what is there

@@ -9,9 +9,10 @@ it says what happened, sends what `poll` returns (QoS 0 will do), calls `poll` a
     REFUSED   it was not, with the code and what the service says
 
 What is next is asked after `connected`, after `ask`, when the service tells that it has changed, and every
-`gap` milliseconds; the same execution may come any number of times. One update is under way at a time, a newer
-one takes its place. What is not answered is sent again after 4 s and then twice as long each time, up to five
-minutes: a question for ever, an update MAX_TRIES times while there is a session, after which it is given up.
+`gap` milliseconds; the same execution may come any number of times. One update is under way at a time, a
+newer one takes its place. What is not answered is sent again after 4 s and then twice as long each time, up
+to five minutes: a question for ever, an update MAX_TRIES times while there is a session, after which it is
+given up.
 
 Source: AWS IoT developer guide, "Jobs device MQTT API"; DEVICES "Jobs and OTA".
 """

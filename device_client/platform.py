@@ -15,10 +15,14 @@ if TYPE_CHECKING:
         """What the agent needs of the device. `version`: that runs, major << 24 | minor << 16 | build;
         `slot_bytes`: the largest image; `head_bytes`: of an image, that `identify` needs."""
 
-        model: str
-        version: int
-        slot_bytes: int
-        head_bytes: int
+        @property
+        def model(self) -> str: ...
+        @property
+        def version(self) -> int: ...
+        @property
+        def slot_bytes(self) -> int: ...
+        @property
+        def head_bytes(self) -> int: ...
 
         def testing(self) -> bool:
             """Whether what runs was booted for a test, and is lost unless it is confirmed."""
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
         def revert(self) -> None:
             """Durably: what runs on its test boot is not booted again."""
 
-        def reset(self) -> None:
+        def reset(self) -> object:
             """Reboots. Need not return; where it does, the agent is over."""
 
 

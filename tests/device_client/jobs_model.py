@@ -60,7 +60,7 @@ class JobsService:
     def next(self) -> Try | None:
         begun = [one for one in self.tries if one.status == "IN_PROGRESS"]
         queued = [one for one in self.tries if one.status == "QUEUED"]
-        return (begun + queued + [None])[0]  # type: ignore[list-item]
+        return next(iter(begun + queued), None)
 
     def answers(self, topic: str, payload: bytes) -> list[Message]:
         """What a message is answered with; nothing unless it is a request on jobs topics."""

@@ -5,7 +5,7 @@ The power can be cut before or after anything durable. What is durable is in `Fl
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric import ec

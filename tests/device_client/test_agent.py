@@ -344,7 +344,8 @@ def test_the_power_is_cut_at_every_durable_operation(works: bool) -> None:
             world = World()
             job = world.update(image(2, 1500, works=works))
             world.flash.cut_in = place
-            world.run(until=lambda world=world: world.cuts == 1 or world.done())
+            while not world.cuts and not world.done():
+                world.step()
             if again:
                 world.flash.cut_in = world.flash.operations + again
             world.run()
