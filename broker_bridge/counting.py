@@ -27,6 +27,7 @@ GAUGES = {
     "sluice_broker_connected": "Connections to the broker that stand: one for each worker.",
     "sluice_workers": "Workers that answer devices.",
     "sluice_job_requests_waiting": "Requests of jobs that wait.",
+    "sluice_downloads_under_way": "Downloads over HTTP under way.",
     "sluice_jobs_connected": "The connection to the broker for jobs stands (1), or does not.",
 }
 """What a process holds or is, rather than has done, and what that means."""

@@ -21,6 +21,8 @@ _COUNTERS = {
     "sluice_cache_evictions": ("Ranges pushed out of the cache.", ()),
     "sluice_store_reads": ("Ranges read from the store.", ()),
     "sluice_store_read_bytes": ("Bytes read from the store.", ()),
+    "sluice_downloads": ("Answers to downloads over HTTP.", ("status",)),
+    "sluice_download_bytes": ("File bytes of these answers.", ()),
     "sluice_broker_connects": ("Sessions with the broker that stood.", ()),
     "sluice_broker_failures": ("Connections that failed or broke.", ()),
     "sluice_broker_sent_bytes": ("Bytes of MQTT sent.", ()),

@@ -96,7 +96,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str, str], None],
         await job_topics.ready()
 
         async def counted() -> Counts:
-            return total([await answering.counts(), job_topics.counts()])
+            return total([await answering.counts(), job_topics.counts(), files.counts()])
 
         def counts() -> Counts:
             return asyncio.run_coroutine_threadsafe(counted(), loop).result()

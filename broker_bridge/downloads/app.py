@@ -8,6 +8,7 @@ object is another, an answer under way is cut short, and no further one begins.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from broker_bridge.counting import Counts
 from broker_bridge.downloads.links import PREFIX, LinkExpired, LinkRefused, Links
 from broker_bridge.downloads.ranges import (
     NotModified,
@@ -83,7 +85,18 @@ class Downloads:
         self._clock = clock
         self.under_way = 0
         """Answers under way, also to clients that have left and were not found out yet."""
+        self._answers: Counter[int] = Counter()
+        self._bytes = 0
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="downloads")
+
+    def counts(self) -> Counts:
+        """What was answered since the start. In the event loop's thread, which counts."""
+        answers = {f"sluice_downloads {status}": number for status, number in self._answers.items()}
+        return {
+            **answers,
+            "sluice_download_bytes": self._bytes,
+            "sluice_downloads_under_way": self.under_way,
+        }
 
     def close(self) -> None:
         """Ends the threads, when they are done with what they have in hand."""
@@ -93,7 +106,7 @@ class Downloads:
         """ASGI 3, of HTTP alone."""
         if self.under_way >= self._connections:
             busy = _Refused(503, f"{self._connections} downloads are under way; try again", _BUSY)
-            await _answer(send, busy)
+            await self._answer(send, busy)
             return
         self.under_way += 1
         # Heard only while somebody listens; without it, a file would be read to its end for nobody.
@@ -101,7 +114,7 @@ class Downloads:
         try:
             await self._serve(scope, send, gone)
         except _Refused as refused:
-            await _answer(send, refused)
+            await self._answer(send, refused)
         except asyncio.CancelledError:
             # The service ends and has waited long enough. uvicorn closes what is unfinished.
             log.info("a download was cut short by the end of the service")
@@ -122,7 +135,7 @@ class Downloads:
         try:
             span = wanted(method, _fields(scope), info.size, ref.etag)
         except NotModified:
-            await _start(send, 304, headers)
+            await self._start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
         except PreconditionFailed:
@@ -159,7 +172,7 @@ class Downloads:
         span: Span,
     ) -> None:
         if method == "HEAD" or span.start == span.end:
-            await _start(send, status, headers)
+            await self._start(send, status, headers)
             await send({"type": "http.response.body"})
             return
         at = span.start
@@ -175,11 +188,23 @@ class Downloads:
                 log.warning("a download was cut short", reason=str(refused.__cause__), at=at)
                 return
             if at == span.start:
-                await _start(send, status, headers)
+                await self._start(send, status, headers)
             at += length
+            self._bytes += length
             await send({"type": "http.response.body", "body": data, "more_body": at < span.end})
             # Where the bytes were at hand and the client is quick, nothing above has let others have a turn.
             await asyncio.sleep(0)
+
+    async def _answer(self, send: Send, refused: _Refused) -> None:
+        body = f"{refused}\n".encode()
+        headers = [*refused.headers, ("content-type", "text/plain; charset=utf-8")]
+        await self._start(send, refused.status, [*headers, ("content-length", str(len(body)))])
+        await send({"type": "http.response.body", "body": body})
+
+    async def _start(self, send: Send, status: int, headers: list[tuple[str, str]]) -> None:
+        self._answers[status] += 1
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def _read(self, ref: ObjectRef, start: int, length: int) -> Bytes:
         quick = self._store.read_quick(ref, start, length)
@@ -230,15 +255,3 @@ async def _left(receive: Receive) -> None:
     """Returns when the client has left, or has all of its answer. A body of the request is dropped."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _answer(send: Send, refused: _Refused) -> None:
-    body = f"{refused}\n".encode()
-    headers = [*refused.headers, ("content-type", "text/plain; charset=utf-8")]
-    await _start(send, refused.status, [*headers, ("content-length", str(len(body)))])
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _start(send: Send, status: int, headers: list[tuple[str, str]]) -> None:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": raw})

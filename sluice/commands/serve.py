@@ -11,7 +11,7 @@ from typing import NoReturn
 from sluice.failure import DONE, UNREACHABLE, Failure, SettingsError
 from sluice.flags import SERVICE
 from sluice.loading import Loaded
-from sluice.settings import Settings, is_loopback
+from sluice.settings import Settings, is_everywhere, is_loopback
 
 USAGE = "sluice serve [--http HOST:PORT] [--broker URL] [--objects DIR | --s3-endpoint URL] [FLAGS]"
 EXAMPLES = """examples:
@@ -56,6 +56,11 @@ def _check_exposure(settings: Settings) -> None:
                 "authenticates, or accept that with --insecure-http"
             )
         _warn(f"whoever reaches http://{settings.http} decides what devices install (--insecure-http)")
+        downloads = settings.downloads
+        if is_everywhere(settings.http) and downloads.url is None and downloads.listen is None:
+            _warn(
+                "jobs over HTTP will send devices to that address, which is none of theirs: set downloads.url"
+            )
     if settings.broker.url is None and not is_loopback(settings.broker.mqtt):
         _warn(f"the embedded broker on {settings.broker.mqtt} lets everybody in, as any thing")
 

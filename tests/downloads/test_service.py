@@ -34,15 +34,17 @@ def put(service: Service, content: bytes) -> None:
     (folder / "new").rename(folder / "fw.bin")
 
 
-def document_of(service: Service) -> Any:
-    """That of the next job, once there is one."""
+def document_of(service: Service, job_id: str) -> Any:
+    """That of the thing's job, once it has reached it."""
     data = client(service, "iot-jobs-data")
 
-    def next_one() -> Any:
-        found = data.describe_job_execution(thingName="mast-1", jobId="$next", includeJobDocument=True)
-        return found.get("execution")
+    def found() -> Any:
+        try:
+            return data.describe_job_execution(thingName="mast-1", jobId=job_id, includeJobDocument=True)
+        except data.exceptions.ResourceNotFoundException:
+            return None
 
-    return json.loads(wait_until(next_one, what="a job")["jobDocument"])
+    return json.loads(wait_until(found, what="the job's execution")["execution"]["jobDocument"])
 
 
 def fetch(url: str, **headers: str) -> tuple[int, bytes]:
@@ -67,7 +69,7 @@ def test_a_job_over_http(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
             presignedUrlConfig={"roleArn": ROLE, "expiresInSec": 300},
         )
         assert iot.get_job_document(jobId="j")["document"] == document
-        got = document_of(service)
+        got = document_of(service, "j")
         url = got.pop("file")
         assert got == {"run": [1, "now"]}
         assert url.startswith(f"http://{service.http}/objects/firmware/fw.bin?")
@@ -75,8 +77,11 @@ def test_a_job_over_http(tmp_path: Path, mosquitto: MosquittoFactory) -> None:
         assert fetch(url) == (200, DATA)
         put(service, DATA[::-1])
         assert fetch(url)[0] == 412
+        metrics = fetch(f"http://{service.http}/metrics")[1].decode()
+        for line in ('downloads_total{status="206"} 1.0', f"download_bytes_total {len(DATA) + 100:.1f}"):
+            assert f"sluice_{line}" in metrics
         # As with AWS, a job that names no version is of what is there when a device asks.
-        assert fetch(document_of(service)["file"]) == (200, DATA[::-1])
+        assert fetch(document_of(service, "j")["file"]) == (200, DATA[::-1])
         put(service, DATA)
         assert service.stop() == 0
         assert "Traceback" not in service.log_path.read_text()
@@ -100,31 +105,38 @@ def test_an_ota_update_over_http_is_of_what_was_signed(tmp_path: Path, mosquitto
             "hashAlgorithm": "SHA256",
             "signatureAlgorithm": "ECDSA",
         }
-        iot.create_ota_update(
-            otaUpdateId="u",
-            targets=[THING],
-            protocols=["HTTP"],
-            files=[
-                {
-                    "fileName": "/fw.bin",
-                    "fileLocation": {"s3Location": {"bucket": "firmware", "key": "fw.bin"}},
-                    "codeSigning": {"customCodeSigning": signing},
-                }
-            ],
-            roleArn=ROLE,
-        )
-        (file,) = document_of(service)["afr_ota"]["files"]
-        url = file["update_data_url"]
-        assert file["auth_scheme"] == "aws.s3.presigned"
-        assert url.startswith(f"http://localhost:{port}/objects/firmware/fw.bin?")
-        assert fetch(url, Range="bytes=0-1023") == (206, DATA[:1024])
+        at_s3 = {"bucket": "firmware", "key": "fw.bin"}
+        iot.create_stream(streamId="s", roleArn=ROLE, files=[{"fileId": 7, "s3Location": at_s3}])
+        for update, location in (
+            ("object", {"s3Location": at_s3}),
+            ("stream", {"stream": {"streamId": "s", "fileId": 7}}),
+        ):
+            entry = {"fileName": "/fw.bin", "fileLocation": location}
+            iot.create_ota_update(
+                otaUpdateId=update,
+                targets=[THING],
+                protocols=["HTTP"],
+                files=[{**entry, "codeSigning": {"customCodeSigning": signing}}],
+                roleArn=ROLE,
+            )
+
+        def file_of(update: str) -> Any:
+            (file,) = document_of(service, f"AFR_OTA-{update}")["afr_ota"]["files"]
+            return file
+
+        urls = [file_of(update)["update_data_url"] for update in ("object", "stream")]
+        assert file_of("object")["auth_scheme"] == "aws.s3.presigned"
+        for url in urls:
+            assert url.startswith(f"http://localhost:{port}/objects/firmware/fw.bin?")
+            assert fetch(url, Range="bytes=0-1023") == (206, DATA[:1024])
         # Nothing of the API is to be had where devices fetch their files.
         for path in ("/things", "/healthz", "/metrics", "/"):
             assert fetch(f"http://127.0.0.1:{port}{path}")[0] == 403
         put(service, DATA[::-1])
-        later = document_of(service)["afr_ota"]["files"][0]["update_data_url"]
-        for one in (url, later):
-            assert fetch(one)[0] == 412, "neither the old URL nor a new one gives other bytes"
+        iot.update_stream(streamId="s", files=[{"fileId": 7, "s3Location": at_s3}])
+        later = [file_of(update)["update_data_url"] for update in ("object", "stream")]
+        for url in (*urls, *later):
+            assert fetch(url)[0] == 412, "neither the old URLs nor new ones give other bytes"
 
 
 @pytest.mark.parametrize(

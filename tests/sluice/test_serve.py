@@ -143,7 +143,9 @@ def test_beyond_loopback_it_warns(tmp_path: Path, mosquitto: MosquittoFactory) -
     flags = ("--http", "0.0.0.0:0", "--insecure-http", "--broker", broker.url)
     with Service(tmp_path, *flags) as service:
         assert service.stop() == 0
-        assert "sluice: warning: whoever reaches http://0.0.0.0:0" in service.log_path.read_text()
+        said = service.log_path.read_text()
+        assert "sluice: warning: whoever reaches http://0.0.0.0:0" in said
+        assert "set downloads.url" in said
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
