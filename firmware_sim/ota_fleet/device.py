@@ -57,6 +57,7 @@ class Device(Powered):
         self._fetch: Fetch | None = None  # the agent's, when it was last looked at
         self._last: Told | None = None
         self._knows = False  # what its next job is: this session has told
+        self._token = b""  # of this run
         self._turn_at = math.inf
         self._stopped = False
 
@@ -122,12 +123,14 @@ class Device(Powered):
         profile, login = self._profile, (self._site.broker.user, self._site.broker.password)
         self.slots.boot()
         self._boots += 1
+        token = secrets.token_hex(8)
+        self._token = token.encode()
         self._agent = agent = Agent(
             self._thing,
             self.slots,
             self._keys,
             self._self_test,
-            secrets.token_hex(8),
+            token,
             block_size=profile.block_size,
             budget=min(profile.budget, profile.in_flight * profile.block_size),
             patience=round(profile.patience * 1000),
@@ -149,8 +152,8 @@ class Device(Powered):
         if spare.written > written:
             took = (spare.written - written) / self._profile.flash
             self._busy_until = max(self._busy_until, time.monotonic()) + took
-        elif topic.endswith("/jobs/$next/get/accepted"):
-            self._knows = True
+        elif topic.endswith("/jobs/$next/get/accepted") and self._token in bytes(payload):
+            self._knows = True  # an answer to what it asked before a power cut tells nothing
 
     def _session_is(self, up: bool) -> None:
         assert self._agent
