@@ -112,10 +112,10 @@ class DownloadSettings:
     """What devices' URLs begin with, `http[s]://host[:port][/path]`: the reverse proxy in front; None: where
     it listens."""
     connections: int = 256
-    """Downloads under way at once; one more is answered with 503."""
+    """Downloads under way at once, 1 to 800; one more is answered with 503 and `Retry-After`."""
 
     def __post_init__(self) -> None:
-        _within("downloads.connections", self.connections, 1, 900)
+        _within("downloads.connections", self.connections, 1, 800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_CONNECTIONS = 1000
-"""Open at once on one listener; one more is closed unheard."""
+MAX_CONNECTIONS = 900
+"""Open at once on one listener; one more is closed unheard. A process has 1,024 files, unless told."""
 HEAD_SECONDS = 30
 """From the first wait for a request to its head being complete."""
 STALL_SECONDS = 300

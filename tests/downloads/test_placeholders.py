@@ -174,6 +174,12 @@ class TestResolver:
         url = resolver.resolve(V2 + "s3://bucket/fw.bin?versionId=1}", 60)
         assert self.opened(url, 1001).etag == "none"
 
+    @given(st.lists(st.sampled_from([V1, V2, "s3://bucket/", "fw.bin", "%FF", "?etag=", "\\", "}", "\n"])))
+    def test_no_document_is_too_strange(self, pieces: list[str]) -> None:
+        resolver = Resolver(FolderStore(Path("/nowhere")), Links(b"k" * 32, "http://h"))
+        document = "".join(pieces)
+        assert resolver.resolve(document, 60).count("${") <= document.count("${")
+
     def test_a_document_without_placeholders_is_the_same(self, resolver: Resolver) -> None:
         document = '{"operation":"reboot","p":"${aws:iot:parameter:x}"}'
         assert resolver.resolve(document, 60) is document

@@ -173,7 +173,7 @@ def test_a_job_that_leads_nowhere_is_not_made(tmp_path: Path, refused: str, docu
         ('listen = "here"', "host:port"),
         ('url = "ftp://h"', "http[s]://host[:port][/path]"),
         ('url = "https://h/?x=1"', "http[s]://host[:port][/path]"),
-        ("connections = 0", "from 1 to 900"),
+        ("connections = 0", "from 1 to 800"),
     ],
 )
 def test_settings_that_make_no_sense(tmp_path: Path, table: str, message: str) -> None:

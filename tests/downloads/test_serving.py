@@ -368,43 +368,43 @@ class TestManyAndSlow:
 class TestWaits:
     """Every wait for a client ends (`api/connection.py`)."""
 
-    @pytest.fixture
-    def impatient(self, monkeypatch: pytest.MonkeyPatch, served: Running) -> Running:
-        monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.3)
-        monkeypatch.setattr(guarded, "STALL_SECONDS", 0.3)
-        return served
-
     @pytest.mark.parametrize("sent", [b"", b"GET /objects/x HTTP/1.1\r\nHost: h\r\nX-Slow: "])
-    def test_for_a_request(self, impatient: Running, sent: bytes) -> None:
-        with impatient.raw(sent) as raw:
+    def test_for_a_request(self, monkeypatch: pytest.MonkeyPatch, served: Running, sent: bytes) -> None:
+        monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.2)
+        with served.raw(sent) as raw:
             assert until(lambda: raw.recv(4096)) == b""
 
-    def test_for_the_next_request(self, impatient: Running) -> None:
-        url = impatient.put("fw.bin", DATA)
-        with impatient.raw(request_of(url, "Range: bytes=0-0") + b"GET ") as raw:
+    def test_for_the_next_request(self, monkeypatch: pytest.MonkeyPatch, served: Running) -> None:
+        # Long enough for the first one, on whatever machine.
+        monkeypatch.setattr(guarded, "HEAD_SECONDS", 2)
+        url = served.put("fw.bin", DATA)
+        with served.raw(request_of(url, "Range: bytes=0-0") + b"GET ") as raw:
             answer = until(lambda: raw.recv(4096))
             assert answer.startswith(b"HTTP/1.1 206 ")
             assert answer.endswith(DATA[:1])
 
-    def test_for_a_client_to_read(self, impatient: Running) -> None:
-        url = impatient.put("fw.bin", os.urandom(8_000_000))
-        # The head is complete: that wait is over.
-        with impatient.raw(request_of(url), receive_buffer=4096) as raw:
+    def test_for_a_client_to_read(self, monkeypatch: pytest.MonkeyPatch, served: Running) -> None:
+        monkeypatch.setattr(guarded, "STALL_SECONDS", 0.2)
+        url = served.put("fw.bin", os.urandom(8_000_000))
+        with served.raw(request_of(url), receive_buffer=4096) as raw:
             assert raw.recv(8)
-            wait_until(lambda: not impatient.app.under_way, what="the end of the download")
+            wait_until(lambda: not served.app.under_way, what="the end of the download")
             received = until(lambda: raw.recv(65_536))
         assert len(received) < 8_000_000
 
-    def test_a_client_that_reads_is_not_cut(self, impatient: Running) -> None:
+    def test_a_client_that_reads_is_not_cut(self, monkeypatch: pytest.MonkeyPatch, served: Running) -> None:
+        monkeypatch.setattr(guarded, "STALL_SECONDS", 2)
         data = os.urandom(3_000_000)
-        url = impatient.put("fw.bin", data)
-        with impatient.raw(request_of(url, "Connection: close"), receive_buffer=65_536) as raw:
+        url = served.put("fw.bin", data)
+        started = time.monotonic()
+        with served.raw(request_of(url, "Connection: close"), receive_buffer=65_536) as raw:
 
             def read() -> bytes:
-                time.sleep(0.01)
+                time.sleep(0.05)
                 return raw.recv(65_536)
 
             assert until(read).partition(b"\r\n\r\n")[2] == data
+        assert time.monotonic() - started > guarded.STALL_SECONDS, "longer than one wait may last"
 
     def test_there_are_only_so_many_connections(
         self, monkeypatch: pytest.MonkeyPatch, served: Running
