@@ -1,5 +1,6 @@
 """Values of any shape of botocore's models: valid ones to be sent, and any of its type to be answered."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -27,30 +28,34 @@ _MOMENTS = st.integers(0, 4_000_000_000_000).map(lambda ms: datetime.fromtimesta
 _RANGES = {"integer": 31, "long": 63}
 
 
-def sendable(shape: Any) -> Values:
-    """Values that the shape allows."""
-    return _values(shape, bounded=True)
+def sendable(shape: Any, known: Mapping[str, Values] | None = None) -> Values:
+    """Values that the shape allows; for shapes of the names in `known`, those."""
+    return _values(shape, True, known or {})
 
 
 def answerable(shape: Any) -> Values:
     """Values of the shape's types, whatever their lengths and patterns: the model binds requests only."""
-    return _values(shape, bounded=False)
+    return _values(shape, False, {})
 
 
-def _values(shape: Any, bounded: bool) -> Values:
+def _values(shape: Any, bounded: bool, known: Mapping[str, Values]) -> Values:
+    if shape.name in known:
+        return known[shape.name]
     low = shape.metadata.get("min") if bounded else None
     high = shape.metadata.get("max") if bounded else None
     kind = shape.type_name
     if kind == "structure":
-        members = {name: _values(member, bounded) for name, member in shape.members.items()}
+        members = {name: _values(member, bounded, known) for name, member in shape.members.items()}
         required = {name: members.pop(name) for name in shape.required_members}
         return st.fixed_dictionaries(required, optional=members)
     if kind == "list":
         least = low or 0
         most = least + 2 if high is None else min(high, least + 2)
-        return st.lists(_values(shape.member, bounded), min_size=least, max_size=most)
+        return st.lists(_values(shape.member, bounded, known), min_size=least, max_size=most)
     if kind == "map":
-        return st.dictionaries(_values(shape.key, bounded), _values(shape.value, bounded), max_size=2)
+        return st.dictionaries(
+            _values(shape.key, bounded, known), _values(shape.value, bounded, known), max_size=2
+        )
     if kind == "string":
         if shape.enum:
             return st.sampled_from(shape.enum)

@@ -5,18 +5,14 @@ note what they were given and answer with what they are told to. What botocore w
 what we wrote must be what botocore reads.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import urllib3
 from botocore import xform_name
-from botocore.awsrequest import AWSResponse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +21,8 @@ from broker_bridge.api.context import Context
 from broker_bridge.api.dispatch import Dispatcher
 from broker_bridge.api.model import LoadedService
 from broker_bridge.api.service import Service
-from broker_bridge.api.wire import Request
 from tests.api.generated import answerable, sendable
+from tests.api.in_process import Joined
 from tests.api.operations import EVERY
 from tests.api.running import Running
 
@@ -35,7 +31,7 @@ OPERATIONS = [(service, name) for service, names in EVERY.items() for name in so
 
 
 class Between:
-    """A botocore client and our dispatcher, put together without a socket."""
+    """A client, and operations that note and answer."""
 
     def __init__(self, api: Running, service: Service) -> None:
         self.told: Mapping[str, Any] = {}
@@ -46,9 +42,7 @@ class Between:
             setattr(module, xform_name(name), self._operation(xform_name(name)))
         noting = replace(service, modules=(module,))
         self.model = LoadedService(noting, api.context)
-        self._dispatcher = Dispatcher([noting], api.context)
-        self.client = api.client(service=service.name)
-        self.client.meta.events.register("before-send", self._carry)
+        self.client = Joined(api.client(service=service.name), Dispatcher([noting], api.context)).client
 
     def _operation(self, name: str) -> Any:
         def operation(context: Context, **given: Any) -> Mapping[str, Any]:
@@ -57,25 +51,6 @@ class Between:
 
         operation.__module__ = "noting"
         return operation
-
-    def _carry(self, request: Any, **_: Any) -> AWSResponse:
-        url = urlsplit(request.url)
-        headers = {
-            name.lower(): value.decode() if isinstance(value, bytes) else value
-            for name, value in request.headers.items()
-        }
-        body = request.body or b""
-        response = self._dispatcher.handle(
-            Request(
-                request.method,
-                url.path.encode(),
-                url.query.encode(),
-                headers,
-                body.encode() if isinstance(body, str) else body,
-            )
-        )
-        raw = urllib3.HTTPResponse(io.BytesIO(response.body), preload_content=False)
-        return AWSResponse(request.url, response.status, dict(response.headers), raw)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from broker_bridge.storage.objects import ObjectForbidden, ObjectInfo
 from tests.api.conforming import model_of
 from tests.api.engine import settle
 from tests.api.operations import EVERY
-from tests.api.running import ROLE, Running, arn, file_entry, refused
+from tests.api.running import Running, arn, file_entry, refused
+from tests.api.smallest import IMAGE, VALUES, smallest
 
 IOT, DATA = "iot", "iot-jobs-data"
 OPERATIONS = [(service, name) for service, names in EVERY.items() for name in sorted(names)]
@@ -49,39 +50,6 @@ NEVER_THERE = {
 }
 """Errors that a model names for an operation and that occur in others only."""
 
-SIGNED = {
-    "signature": {"inlineDocument": b"sig"},
-    "certificateChain": {"certificateName": "/cert.pem"},
-    "hashAlgorithm": "SHA256",
-    "signatureAlgorithm": "ECDSA",
-}
-IMAGE = {
-    "fileName": "/fw.bin",
-    "fileLocation": {"s3Location": {"bucket": "firmware", "key": "app.bin"}},
-    "codeSigning": {"customCodeSigning": SIGNED},
-}
-VALUES: dict[str, Any] = {
-    **dict.fromkeys(("streamId", "thingName", "thingTypeName", "thingGroupName", "jobId"), "x"),
-    "otaUpdateId": "x",
-    "roleArn": ROLE,
-    "resourceArn": arn("x"),
-    "tags": [{"Key": "k", "Value": "v"}],
-    "tagKeys": ["k"],
-    "targets": [arn("x", "thing")],
-    "executionNumber": 1,
-    "status": "FAILED",
-    "thingGroupProperties": {},
-}
-MORE: dict[str, dict[str, Any]] = {
-    "CreateStream": {"files": [file_entry()]},
-    "CreateOTAUpdate": {"files": [IMAGE]},
-    "CreateJob": {"document": "{}"},
-    "AssociateTargetsWithJob": {"targets": [arn("x", "thinggroup")]},
-    "AddThingToThingGroup": {"thingName": "x", "thingGroupName": "x"},
-    "RemoveThingFromThingGroup": {"thingName": "x", "thingGroupName": "x"},
-    "UpdateThingGroupsForThing": {"thingName": "x"},
-}
-"""What an operation needs beyond what its model requires, or in its place."""
 BROKEN = {
     **{name: "x y" for name, value in VALUES.items() if value == "x"},
     "resourceArn": "x",
@@ -89,13 +57,6 @@ BROKEN = {
     "endpointType": "x",
 }
 """Values that break the model, or the rules, by the members that have them."""
-
-
-def smallest(service: str, name: str) -> dict[str, Any]:
-    """The smallest request that makes sense: all of it is about `x`."""
-    shape = model_of(service).operation_model(name).input_shape
-    more = MORE.get(name, {})
-    return {member: VALUES[member] for member in shape.required_members if member not in more} | more
 
 
 class Secretive(FolderStore):
