@@ -21,6 +21,7 @@ COMMANDS = {
     "publish": "put a file into a stream",
     "get": "download a stream's file as a device would",
     "demo": "the whole path on this machine: serve, publish, get, compare",
+    "rollout": "update the things of a group with a signed file, and follow it",
     "config": "the settings in force, and where each comes from",
     "sim": "simulated devices: fleets, bad links, power cuts, a microcontroller",
     "version": "versions of sluice and of what it runs on",
@@ -74,8 +75,10 @@ def _dispatch(given: list[str]) -> int:
 
         name, summary, given = f"{name} {word}", commands[word], given[1:]
         module = importlib.import_module("sluice.commands." + name.strip().replace(" ", "_"))
-        # A command of commands has nothing but these and examples.
+        # A command of commands has nothing but these and examples, unless it is a command itself.
         commands, examples = getattr(module, "COMMANDS", {}), module.EXAMPLES
+        if hasattr(module, "run") and not (given and given[0] in commands):
+            break
 
     from sluice.flags import Parser
     from sluice.loading import load

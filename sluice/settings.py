@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from broker_bridge.settings import ServiceSettings
+from sluice.rollout_settings import RolloutSettings
 from sluice.sim_settings import SimSettings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -23,14 +24,14 @@ class Settings(ServiceSettings):
     """The service's settings and those of the commands beside it. ValueError where one makes no sense."""
 
     thing: str | None = None
-    """The thing as which `get` downloads: 1 to 128 of `a-z A-Z 0-9 : _ -`."""
+    """The thing as which `get` downloads, or that `rollout` updates: 1 to 128 of `a-z A-Z 0-9 : _ -`."""
     stream: str | None = None
     """The stream to publish to or to get: 1 to 128 of `a-z A-Z 0-9 _ -`. Devices with AWS's C libraries need
     44 or fewer."""
     file: int = 0
     """File id in the stream, 0 to 255."""
     bucket: str = "firmware"
-    """Where `publish` puts objects: an S3 bucket, or a folder in `storage.objects`."""
+    """Where `publish` and `rollout` put objects: an S3 bucket, or a folder in `storage.objects`."""
     block_size: int | None = None
     """Block size in bytes that `get` asks for, 256 to 131072; not set: the smallest power of two from 4096
     with which the whole file can be addressed."""
@@ -41,9 +42,10 @@ class Settings(ServiceSettings):
     out: Path | None = None
     """Where `get` writes the file."""
     timeout: float = 30.0
-    """Seconds without an answer after which `get` and `publish` give up."""
+    """Seconds without an answer after which `get`, `publish` and `rollout` give up."""
     json: bool = False
     """Print results as JSON."""
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
     sim: SimSettings = field(default_factory=SimSettings)
 
     def __post_init__(self) -> None:
@@ -111,6 +113,7 @@ SHORT_NAMES = {
     "objects": "storage.objects",
     "s3": "storage.s3",
     "s3_endpoint": "storage.s3_endpoint",
+    **{entry.name: f"rollout.{entry.name}" for entry in fields(RolloutSettings)},
     **{entry.name: f"sim.{entry.name}" for entry in fields(SimSettings)},
 }
 """Names without their group, as the flags have them; the file and the environment take both."""

@@ -1,0 +1,1 @@
+"""`sluice rollout`: what is asked of the service, and what is shown of what it does."""
