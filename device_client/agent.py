@@ -97,6 +97,8 @@ class Agent:
     ) -> None:
         self.state = IDLE
         self.over = False  # the platform was asked to reset
+        self.nothing = False  # the service says that nothing is pending
+        self.ended: tuple[str, dict[str, str]] | None = None  # status and details of the last job that ended
         self.fetch: Fetch | None = None  # the download, while there is one
         self._thing, self._platform, self._keys, self._self_test = thing, platform, keys, self_test
         self._token, self._runs = token, 0
@@ -116,6 +118,7 @@ class Agent:
         self._reported = self._report_at = 0  # blocks, and when more may be
         self._before = 0  # the version that made the update
         self._active = False  # `active` was taken
+        self._end_is: tuple[str, dict[str, str]] = "", {}  # as it was reported
         self._test_ends = clock() + test_wait
         self._pause = _PAUSE
 
@@ -177,6 +180,7 @@ class Agent:
     def _next(self, job: "Execution | None") -> None:
         if self.over:
             return
+        self.nothing = job is None
         if self._job:
             if job and job.key == self._job.key:
                 return
@@ -386,7 +390,7 @@ class Agent:
         )
 
     def _end(self, status: str, details: "dict[str, str]") -> None:
-        self.state = ENDING
+        self.state, self._end_is = ENDING, (status, details)
         self._report(status, details)
 
     def _report(self, status: str, details: "dict[str, str]") -> None:
@@ -404,7 +408,7 @@ class Agent:
         elif self.state == TESTING:
             self._active = True
         elif self.state == ENDING:
-            self._pause = _PAUSE
+            self.ended, self._pause = self._end_is, _PAUSE
             self._drop(False)
             self._jobs.ask(self._clock() + _TOLD)
 

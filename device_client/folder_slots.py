@@ -4,8 +4,8 @@
     path = slots.boot()        # once in each life of the process: what to run now
 
 Before the first update `install` puts the image that runs. Images: `a.img` and `b.img`; what the loader
-knows: `slots.json`, replaced by a rename. How much that is worth when the power goes, the file system decides;
-on CPython files are synced first.
+knows: `slots.json`, replaced by a rename. How much that is worth when the power goes, the file system
+decides; on CPython files are synced first.
 """
 
 import json

@@ -81,26 +81,62 @@ class Board:
         ended the firmware's download: BrokerUnreachable, SubscriptionRefused, Rejected, DownloadTimeout,
         BlockSizeError, SinkError.
         """
+        if (sha256 is None) == (signature is None):
+            raise ValueError("what is genuine is told by sha256 or by signature: one of them")
+        told = {
+            **self._told(broker, thing, block_size, patience, works),
+            "stream": stream,
+            "file": file_id,
+            "sha256": sha256,
+            "signature": signature and signature.hex(),
+            "certificate": None,
+        }
+        return self._live(told, cuts, seed, progress)
+
+    def take_jobs(
+        self,
+        broker: str,
+        thing: str,
+        certificate: str,
+        *,
+        block_size: int = 4096,
+        patience: float = 60.0,
+        works: bool = True,
+        self_test: str = "",
+        cuts: int = 0,
+        seed: int = 0,
+        progress: Callable[[Progress], object] = lambda _: None,
+    ) -> Result:
+        """Boots, and boots again until no job is pending for the thing: `device_client.agent` takes them.
+
+        `certificate`: the name that documents call the signer by; its key is the board's. `works`: whether
+        the new version runs at all. `self_test`: what it finds wrong with itself in its test boot. The rest
+        is as in `update`; what does not go well is told to the service, and is no error here.
+        """
+        told = self._told(broker, thing, block_size, patience, works)
+        return self._live({**told, "certificate": certificate, "self_test": self_test}, cuts, seed, progress)
+
+    def _told(
+        self, broker: str, thing: str, block_size: int, patience: float, works: bool
+    ) -> dict[str, object]:
         where = Broker.parse(broker)
         if where.tls is not None:
             raise ValueError("the broker's URL is mqtts; boards speak MQTT without TLS")
-        if (sha256 is None) == (signature is None):
-            raise ValueError("what is genuine is told by sha256 or by signature: one of them")
-        if cuts < 0:
-            raise ValueError(f"{cuts} cuts are less than none")
-        told = {
+        return {
             "host": where.host,
             "port": where.port,
             "user": where.user,
             "password": where.password,
             "thing": thing,
-            "stream": stream,
-            "file": file_id,
-            "sha256": sha256,
-            "signature": signature and signature.hex(),
             "key": self._hardware.key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint).hex(),
             "block_size": block_size,
             "patience": round(patience * 1000),
             "works": works,
         }
+
+    def _live(
+        self, told: dict[str, object], cuts: int, seed: int, progress: Callable[[Progress], object]
+    ) -> Result:
+        if cuts < 0:
+            raise ValueError(f"{cuts} cuts are less than none")
         return Lives(self._hardware, told, cuts, seed, progress).run()

@@ -3,17 +3,19 @@
     micropython firmware.py < told.json
 
 `firmware_sim.boards.lives` starts it and says on stdin what it needs to know (MicroPython takes no argument
-of 256 bytes or more). What it tells its loader is its exit status: a register that outlives a reset but no
-loss of power, as nRF chips have one (GPREGRET).
+of 256 bytes or more). It brings one file of a stream into its slot, or where it is told a certificate, it
+takes the thing's jobs as the OTA agent. What it tells its loader is its exit status: a register that outlives
+a reset but no loss of power, as nRF chips have one (GPREGRET).
 Its console has lines of words: `up`; `held` with the bytes held, those of them that were there before, the
 file's size and the most bytes of heap that were in use (0 on CPython); and `ended`, why.
 """
 
 import gc
 import os
+import struct
 import sys
 import time
-from binascii import hexlify
+from binascii import crc32, hexlify
 from json import loads
 
 from chunker.topics import topic
@@ -38,6 +40,11 @@ REFUSED = 12
 """What was downloaded is not genuine; it was discarded."""
 FAILED = 13
 """There was no download; `ended` names the DownloadError."""
+
+NO_MORE_JOBS = 14
+"""The service says that no job is pending."""
+REVERTED = 15
+"""This version is not to be booted again; it says so in its slot's log."""
 
 MESSAGE_HEAD = 600
 """Bytes of a message that are not the block: topic, fixed header, fields."""
@@ -129,9 +136,16 @@ class FlashFile:
             raise FlashForbids(f"{length} bytes at {offset} are not within the {self.size} bytes there are")
 
 
-def transport(told: "dict[str, Any]", topics: "list[str]", message: "Any", session: "Any") -> SocketTransport:
+def partitions(told: "dict[str, Any]") -> "list[FlashFile]":
+    """The spare slot and its journal."""
+    return [FlashFile(told["flash"], *told[which], *told["chip"]) for which in ("slot", "journal")]
+
+
+def transport(
+    told: "dict[str, Any]", topics: "list[str]", message: "Any", session: "Any", head: int = MESSAGE_HEAD
+) -> SocketTransport:
     """The way to the broker, not open yet."""
-    buffer = bytearray(told["block_size"] + MESSAGE_HEAD)
+    buffer = bytearray(told["block_size"] + head)
     mqtt = Session(told["thing"], topics, buffer, told["user"], told["password"])
     return SocketTransport(mqtt, told["host"], told["port"], message, session)
 
@@ -164,9 +178,94 @@ def download(told: "dict[str, Any]") -> None:
             most = max(most, gc.mem_alloc())
         print("held", held, fetch.resumed, size, most)
 
-    slot, journal = [FlashFile(told["flash"], *told[which], *told["chip"]) for which in ("slot", "journal")]
-    fetch = Fetch(machine, PartitionSink(slot, journal), None, genuine, progress)
+    fetch = Fetch(machine, PartitionSink(*partitions(told)), None, genuine, progress)
     run(fetch, transport(told, fetch.machine.topics, fetch.message, fetch.session))
+
+
+class Slots:
+    """What the agent asks of this board: `device_client.platform.Platform`.
+
+    What the loader has to do, it does after the reset, so that `request` is no more than the exit status.
+    The version on test writes to the loader's log itself (`firmware_sim.boot.log`): records of 32 bytes.
+    """
+
+    model, head_bytes = "SLFW", 16
+
+    def __init__(self, told: "dict[str, Any]") -> None:
+        self.version, self.slot_bytes = told["version"], told["slot_bytes"]
+        self.status = 0
+        self._told, self._confirmed = told, False
+
+    def testing(self) -> bool:
+        return self._told["test"] and not self._confirmed
+
+    def refused(self) -> str:
+        return str(self._told["refused"])
+
+    def identify(self, head: "bytes | bytearray") -> "tuple[str, int] | None":
+        magic, version, _, _ = struct.unpack(">4sIII", head)
+        return (self.model, version) if magic == b"SLFW" else None
+
+    def sink(self) -> PartitionSink:
+        return PartitionSink(*partitions(self._told))
+
+    def request(self) -> None:
+        self.status = TEST_BOOT
+
+    def confirm(self) -> None:
+        self._log(b"CONF")
+        self._confirmed = True
+
+    def revert(self) -> None:
+        self.status = REVERTED
+        self._log(b"REFU")
+
+    def reset(self) -> None:
+        """`take_jobs` ends, and with it the process."""
+
+    def _log(self, event: bytes) -> None:
+        log = FlashFile(self._told["flash"], *self._told["log"], *self._told["chip"])
+        used = bytearray(log.size)
+        log.read_into(0, used)
+        end = len(bytes(used).rstrip(b"\xff"))
+        place = max(32, (end + 31) // 32 * 32)
+        if place + 32 > log.size:
+            from device_client.platform import ImageRefused
+
+            raise ImageRefused("the loader's log is full")
+        body = struct.pack(">4sI20s", event, self._told["security"], bytes.fromhex(self._told["digest"])[:20])
+        log.program(place, body + struct.pack(">I", crc32(body)))
+
+
+def take_jobs(told: "dict[str, Any]") -> int:
+    """The OTA agent, until it resets or nothing is pending; the exit status."""
+    from device_client.agent import MESSAGE_HEAD, Agent  # 20 KB of heap, which one download need not have
+
+    slots, most = Slots(told), 0
+    keys = {told["certificate"]: bytes.fromhex(told["key"])}
+    limits = told["block_size"], 16 * told["block_size"], told["patience"]
+    name = hexlify(os.urandom(8)).decode()
+    agent = Agent(told["thing"], slots, keys, lambda: told["self_test"], name, *limits)
+    link = transport(told, agent.topics, agent.message, agent.session, MESSAGE_HEAD)
+    agent.send = link.send
+    shown, fetch = 0, None
+    try:
+        while not agent.over and not agent.nothing:
+            wait = agent.turn()
+            fetch = agent.fetch or fetch
+            if fetch and fetch.held != shown:
+                shown = fetch.held
+                if hasattr(gc, "mem_alloc"):
+                    gc.collect()
+                    most = max(most, gc.mem_alloc())
+                print("held", shown, fetch.resumed, fetch.machine.size, most)
+            link.wait(wait)
+    finally:
+        link.close()
+        agent.close()
+    if agent.ended:
+        print("ended", agent.ended[0], agent.ended[1].get("reason", ""))
+    return slots.status if agent.over else NO_MORE_JOBS
 
 
 def main(told: "dict[str, Any]") -> int:
@@ -175,6 +274,8 @@ def main(told: "dict[str, Any]") -> int:
     if told["test"] and not told["works"]:
         raise RuntimeError("this version does not work")
     try:
+        if told["certificate"]:
+            return take_jobs(told)
         if told["test"]:
             self_test(told)
             return WORKS

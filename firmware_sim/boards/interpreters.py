@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-NEEDED = ("chunker/topics", "device_client/fetch", "device_client/flash_sinks", "device_client/ecdsa")
+NEEDED = ("chunker/topics", "device_client/fetch", "device_client/flash_sinks", "device_client/agent")
 
 
 class NoInterpreter(Exception):

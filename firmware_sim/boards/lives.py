@@ -26,6 +26,8 @@ GRACE = 60.0
 """Seconds that a process may take beyond twice the patience of its download."""
 CUT_DELAY = 0.03
 """Seconds, at most, from what the firmware has said to the cut: it comes in the middle of what follows."""
+TEST_DELAY = 0.1
+"""The same in a test boot of a board that takes jobs: it connects, reports and confirms itself."""
 LOADER_CUTS = 0.3
 """How often a cut is planned in the loader too, in one of its first LOADER_OPERATIONS on the flash."""
 LOADER_OPERATIONS = 3
@@ -59,7 +61,8 @@ class Result:
     outcome: Outcome
     """CONFIRMED or REFUSED."""
     reason: str
-    """Why it was refused; else empty."""
+    """Why it was refused; else empty. Of a board that takes jobs, what it reported of the last one, where it
+    was not cut off from the answer."""
     before: int
     """The version that ran at first."""
     version: int
@@ -93,6 +96,10 @@ class Lives:
         self._progress = progress
         self._boots = self._cuts = self._size = self._heap = self._held = self._again = 0
         self._why = ""
+        self._takes_jobs = told["certificate"] is not None
+        self._refused = ""  # why the loader did not take what it was asked to boot
+        self._had_its_chance = ""  # as the loader has it at the last boot
+        self._ended = False
 
     def run(self) -> Result:
         """To its end."""
@@ -104,12 +111,13 @@ class Lives:
             found = self._by_loader(_start)
             if found is None:
                 continue
-            running, spare = found
+            running, spare, self._had_its_chance = found
             version = running.image.version
             before = before or version
-            if spare is not None and (self._why or version > before):
+            ended = self._ended if self._takes_jobs else self._why or version > before
+            if spare is not None and ended:
                 return Result(
-                    outcome=Outcome.REFUSED if self._why else Outcome.CONFIRMED,
+                    outcome=Outcome.CONFIRMED if version > before else Outcome.REFUSED,
                     reason=self._why,
                     before=before,
                     version=version,
@@ -129,8 +137,14 @@ class Lives:
         if life.size:
             self._again += max(0, self._held - life.resumed)
             self._held = life.held
+        if self._takes_jobs and life.ended:
+            self._why = life.ended
         if life.status is None:
             self._cuts += 1
+        elif life.status == firmware.NO_MORE_JOBS:
+            self._ended = True
+        elif life.status == firmware.REVERTED:
+            pass  # the loader reads it in its log
         elif spare is None:
             if life.status == firmware.WORKS:
                 self._by_loader(lambda loader: loader.confirm(_in(loader, running)))
@@ -152,10 +166,17 @@ class Lives:
             "flash": str(self._hardware.path),
             "chip": [*sizes, chip.erase_seconds, chip.program_seconds],
             "test": running.test,
+            "version": running.image.version,
+            "slot_bytes": running.slot.image.size,
+            "security": running.image.security,
+            "digest": running.image.digest.hex(),
+            "log": (running.slot.log.start, running.slot.log.size),
+            "refused": "",
         }
         if spare is not None:
             told["slot"] = spare.image.start, spare.image.size
             told["journal"] = spare.journal.start, spare.journal.size
+            told["refused"] = self._refused or self._had_its_chance
         command = [*interpreter.command, firmware.__file__]
 
         def heard(life: Life) -> None:
@@ -173,8 +194,9 @@ class Lives:
         if self._cuts >= self._most_cuts:
             return None
         # A test boot has one word to say, and is soon over.
-        share = 0 if test else self._chance.uniform(-0.2, 0.95)
-        return Cut(share, self._chance.uniform(0, CUT_DELAY))
+        share = 0 if test else self._chance.uniform(-0.2, 1.05 if self._takes_jobs else 0.95)
+        delay = TEST_DELAY if test and self._takes_jobs else CUT_DELAY
+        return Cut(min(1, share), self._chance.uniform(0, delay))
 
     def _by_loader(self, act: Callable[[Loader], T]) -> T | None:
         # What the loader does between two processes; None where the power was cut meanwhile.
@@ -191,20 +213,37 @@ class Lives:
 
     def _request(self, loader: Loader, running: Boot) -> None:
         spare = loader.spare(running)
+        refused = ""
         try:
-            image = loader.verify(spare)
-            if spare.log.status(image.digest).state is State.REFUSED:
-                self._why = f"version {image.version} had its test boots and did not confirm itself"
-            else:
+            # A job that is tried again is somebody's wish that the image is.
+            if self._takes_jobs or not (refused := _had_its_chance(loader, spare)):
                 loader.request(running)
         except (ImageError, DowngradeRefused) as error:
-            self._why = str(error)
+            refused = str(error)
+        if self._takes_jobs:
+            self._refused = refused
+        else:
+            self._why = refused
 
 
-def _start(loader: Loader) -> tuple[Boot, Slot | None]:
-    # What runs, and the slot that it may write to: none in a test boot.
+def _start(loader: Loader) -> tuple[Boot, Slot | None, str]:
+    # What runs, and the slot that it may write to, none in a test boot; and why what is there is not booted.
     boot = loader.boot()
-    return boot, None if boot.test else loader.spare(boot)
+    if boot.test:
+        return boot, None, ""
+    spare = loader.spare(boot)
+    try:
+        return boot, spare, _had_its_chance(loader, spare)
+    except ImageError:
+        return boot, spare, ""
+
+
+def _had_its_chance(loader: Loader, spare: Slot) -> str:
+    # Why the image there is not to be booted again, if it is so. ImageError.
+    image = loader.verify(spare)
+    if spare.log.status(image.digest).state is not State.REFUSED:
+        return ""
+    return f"version {image.version} had its test boots and did not confirm itself"
 
 
 def _in(loader: Loader, running: Boot) -> Boot:

@@ -59,6 +59,7 @@ class SlotLog:
 
     def __init__(self, partition: Partition) -> None:
         self._partition = partition
+        self.start, self.size = partition.start, partition.size  # bytes, as the partition has them
         if RECORD_BYTES % partition.write_size:
             raise ValueError(f"records of {RECORD_BYTES} bytes are no whole writes of {partition.write_size}")
 

@@ -3,8 +3,8 @@
 """Runs on MicroPython: one life of a device with two slots in a folder, from a boot to the next.
 
 Arguments: host, port, thing, folder, block size in bytes, the signer's public key as 65 bytes in hexadecimal.
-Prints, in bytes, what the heap held after imports, what was in use at most, and the version that ran. An image
-begins with "M1", a zero, whether it works, and its version, four bytes.
+Prints, in bytes, what the heap held after imports, what was in use at most, and the version that ran. An
+image begins with "M1", a zero, whether it works, and its version, four bytes.
 """
 
 import gc
@@ -43,7 +43,7 @@ class Measured(Agent):
 
 
 slots = FolderSlots(folder, "M1", identify, 8, lambda: None)
-with open(slots.boot(), "rb") as image:
+with open(slots.boot(), "rb") as image:  # noqa: PTH123
     works = image.read(4)[3]
 print("up", slots.version)
 agent = Measured(
