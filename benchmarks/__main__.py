@@ -22,6 +22,7 @@ NAMES = {
     "heap": "the least heap in which MicroPython downloads 1 MiB",
     "transfer": "what one download fills of a simulated link, in virtual time",
     "get": "the whole `sluice get` of 100 MB, its start included, beside a bare device",
+    "jobs": "2,000 job requests a second, and a job for 100,000 things",
     "service": "the service's memory while it serves 1 GB, and its CPU while idle",
     "writer": "PUBLISH packets through Mosquitto, beside a bare sendmsg loop",
 }

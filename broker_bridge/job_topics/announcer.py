@@ -21,8 +21,9 @@ from broker_bridge.registry.registry import Registry
 
 log = structlog.get_logger("jobs")
 
-MAX_PAGE = 100
-"""Things read from the outbox at once; fewer where the rate allows so few in PAGE_SECONDS."""
+MAX_PAGE = 25
+"""Things read from the outbox at once, some 5 ms during which no request is handled; fewer where the rate
+allows so few in PAGE_SECONDS."""
 PAGE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 """Before an outbox that could not be read, or whose messages were lost, is tried again."""

@@ -4,13 +4,13 @@ Here is what is decided; how it is asked and answered is the rims'. A thing that
 has no jobs, which is no error: devices may ask before they are registered.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from broker_bridge.jobs import states
-from broker_bridge.jobs.errors import ExecutionEnded, ExecutionNotFound
+from broker_bridge.jobs.errors import ExecutionEnded, ExecutionNotFound, JobNotFound
 from broker_bridge.jobs.execution import Execution, JobStatus, Status
 from broker_bridge.jobs.job import Job
 from broker_bridge.registry.jobs import pending, rows
@@ -53,14 +53,17 @@ class DeviceJobs:
         self._ledger = ledger
 
     @contextmanager
-    def together(self, now: datetime, things: Collection[str] = ()) -> Iterator["Requests"]:
+    def together(self, now: datetime, about: Iterable[tuple[str, str]] = ()) -> Iterator["Requests"]:
         """Requests of many devices in one transaction, which stands when the body has ended well.
 
         One that raises a JobError has changed nothing, and the others go on; after any other error the body
-        must raise too. What is pending for `things` is read at once, where others are asked for singly.
+        must raise too. `about`: the things that ask, and the jobs that they ask about (NEXT or nothing: what
+        is pending); these are read at once, where others are asked for singly.
         """
         with self._ledger.changing(now) as change:
-            yield Requests(change, pending.all_of_many(change.connection, sorted(things), MAX_LISTED))
+            requests = Requests(change)
+            requests.read(about)
+            yield requests
 
     def pending(self, thing: str) -> Pending:
         """As `Requests.pending`."""
@@ -135,10 +138,29 @@ class DeviceJobs:
 class Requests:
     """What devices ask, in an open transaction. For `DeviceJobs.together` alone to make."""
 
-    def __init__(self, change: Change, lists: dict[str, Pending]) -> None:
+    def __init__(self, change: Change) -> None:
         self._change = change
-        # Those of things that this transaction has not changed.
-        self._lists = lists
+        # What was read at once, as far as this transaction has not changed it: what is pending for things,
+        # and the pending execution of a job, by thing and job.
+        self._lists: dict[str, Pending] = {}
+        self._executions: dict[tuple[str, str], Execution] = {}
+
+    def read(self, about: Iterable[tuple[str, str]]) -> None:
+        """As `DeviceJobs.together` says."""
+        connection = self._change.connection
+        things: dict[str, set[str]] = {}
+        for thing, job_id in about:
+            things.setdefault(job_id, set()).add(thing)
+        listed = things.pop(NEXT, set()) | things.pop("", set())
+        self._lists = pending.all_of_many(connection, sorted(listed), MAX_LISTED)
+        for job_id, some in things.items():
+            try:
+                job = self._change.job(job_id)
+            except JobNotFound:
+                continue
+            if job.status is JobStatus.IN_PROGRESS:
+                for execution in pending.of_job(connection, job.number, sorted(some)):
+                    self._executions[execution.thing, job_id] = execution
 
     def pending(self, thing: str) -> Pending:
         """GetPendingJobExecutions."""
@@ -220,12 +242,9 @@ class Requests:
         return _work(self._change, changed, with_document)
 
     def _find(self, job_id: str, thing: str, number: int | None) -> Execution:
-        known = self._lists.get(thing)
-        if known is not None:
-            # Of a job there is one pending for a thing at most, and it is the latest.
-            for one in (*known.in_progress, *known.queued):
-                if one.job_id == job_id and number in (None, one.number):
-                    return one
+        known = self._executions.get((thing, job_id))
+        if known is not None and number in (None, known.number):
+            return known
         self._change.flush()
         return _find(self._change, job_id, thing, number)
 
@@ -234,9 +253,11 @@ class Requests:
         status = job.status
         self._change.write(job, before, after)
         self._lists.pop(after.thing, None)
+        self._executions.pop((after.thing, after.job_id), None)
         if job.status is not status:
             # Canceled, which may concern every thing.
             self._lists.clear()
+            self._executions.clear()
 
 
 def _find(books: Books, job_id: str, thing: str, number: int | None) -> Execution:

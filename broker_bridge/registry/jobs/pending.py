@@ -50,6 +50,11 @@ _OF_THINGS = (
     .where(_RANKED.c.rank <= bindparam("limit"))
     .order_by(_RANKED.c.thing_name, _RANKED.c.place, _RANKED.c.rank)
 )
+_OF_JOB = rows.EXECUTION.where(
+    executions.c.job_number == bindparam("job"),
+    executions.c.thing_name.in_(_THINGS),
+    executions.c.place.is_not(None),
+)
 _NEXT_ONES = (
     select(executions.c.thing_name, executions.c.job_number, executions.c.execution_number)
     .join_from(executions, jobs)
@@ -117,11 +122,20 @@ def all_of_many(connection: Connection, things: Sequence[str], limit: int) -> di
     found = {thing: Pending([], []) for thing in things}
     if not found:
         return found
-    for row in connection.execute(_OF_THINGS, {"things": things, "limit": limit}):
+    for row in connection.execute(_OF_THINGS, {"things": things, "limit": limit}).all():
         execution = rows.execution(row)
         mine = found[execution.thing]
         (mine.in_progress if execution.status is Status.IN_PROGRESS else mine.queued).append(execution)
     return found
+
+
+def of_job(connection: Connection, job: int, things: Sequence[str]) -> list[Execution]:
+    """The pending executions of that job, by its number, for those of the things that have one.
+
+    For a thing there is one of a job at most, and it is the latest: it is tried again when it has ended.
+    """
+    chosen = connection.execute(_OF_JOB, {"job": job, "things": things})
+    return [rows.execution(row) for row in chosen.all()]
 
 
 def refresh(connection: Connection, things: Iterable[str], listed: set[str]) -> list[Event]:
@@ -138,7 +152,7 @@ def refresh(connection: Connection, things: Iterable[str], listed: set[str]) -> 
 
 def _refresh(connection: Connection, names: Sequence[str], listed: set[str]) -> list[Event]:
     next_ones: dict[str, tuple[int, int]] = {}
-    for thing, job, number in connection.execute(_NEXT_ONES, {"things": names}):
+    for thing, job, number in connection.execute(_NEXT_ONES, {"things": names}).all():
         next_ones.setdefault(thing, (job, number))
     there = {row.thing_name: row for row in connection.execute(_NOTICES, {"things": names})}
     events: list[Event] = []
