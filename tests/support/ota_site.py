@@ -1,5 +1,6 @@
 """A broker and a service where images are published as OTA updates, with boto3, signed here."""
 
+import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,8 +30,19 @@ class OtaSite:
         except BaseException:
             self.broker.close()
             raise
+        self._flags = flags
+        self.iot: Any = self._client()
+
+    def _client(self) -> Any:
         config = Config(retries={"max_attempts": 1})
-        self.iot: Any = boto3.client("iot", endpoint_url=f"http://{self.service.http}", config=config)
+        return boto3.client("iot", endpoint_url=f"http://{self.service.http}", config=config)
+
+    def kill(self) -> None:
+        """SIGKILL to the service, and another one in its place, with what it had."""
+        assert self.service.stop(signal.SIGKILL) == -signal.SIGKILL
+        self.service.__exit__(None, None, None)
+        self.service = Service(self.folder, "--broker", self.broker.url, *self._flags)
+        self.iot = self._client()
 
     def __enter__(self) -> "OtaSite":
         return self
