@@ -44,7 +44,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
-PIECE = 64 * 1024
+READ_SIZE = 64 * 1024
 """Bytes read, and handed to the connection, at once. The connection holds one more while it is not taken."""
 READERS = 4
 """Threads that read where that takes waiting."""
@@ -177,7 +177,7 @@ class Downloads:
             return
         at = span.start
         while at < span.end and not gone.done():
-            length = min(PIECE, span.end - at)
+            length = min(READ_SIZE, span.end - at)
             try:
                 with _refusals():
                     data = await self._read(ref, at, length)

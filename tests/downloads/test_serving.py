@@ -1,5 +1,6 @@
 """What is served, over real sockets: whole files and ranges, to good clients and bad ones."""
 
+import asyncio
 import hashlib
 import http.client
 import os
@@ -19,6 +20,10 @@ import psutil
 import pytest
 
 from broker_bridge.api import connection as guarded
+from broker_bridge.api import server
+from broker_bridge.downloads.app import Downloads
+from broker_bridge.downloads.links import Links
+from broker_bridge.downloads.resolving import Resolver
 from broker_bridge.storage.folder import FolderStore
 from broker_bridge.storage.objects import ObjectForbidden, ObjectInfo, StoreUnavailable
 from tests.downloads.running import BUCKET, NOW, Running, exchange, request_of, until
@@ -430,3 +435,29 @@ def test_errors_are_for_urllib_what_they_are(served: Running) -> None:
     with pytest.raises(HTTPError) as caught:
         urllib.request.urlopen(served.link("gone", MD5), timeout=60)
     assert caught.value.code == 404
+
+
+def test_the_end_of_the_service_cuts_short_what_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "SHUTDOWN_SECONDS", 1)
+    (tmp_path / BUCKET).mkdir()
+    (tmp_path / BUCKET / "fw.bin").write_bytes(bytes(8_000_000))
+    store = FolderStore(tmp_path)
+
+    async def run() -> int:
+        with server.listen("127.0.0.1", 0) as listener:
+            links = Links(b"k" * 32, server.url(listener))
+            app = Downloads(store, links, connections=1)
+            url = Resolver(store, links).resolve(f"${{aws:iot:s3-presigned-url:s3://{BUCKET}/fw.bin}}", 60)
+            async with server.serving(app, listener, lifespan="off"):
+                reader, writer = await asyncio.open_connection(*listener.getsockname(), limit=4096)
+                writer.write(request_of(url))
+                await reader.readuntil(b"\r\n\r\n")
+            received = len(await reader.read())
+            writer.close()
+            app.close()
+            return received
+
+    assert asyncio.run(run()) < 8_000_000
+    assert "Exception in ASGI application" not in caplog.text
