@@ -17,7 +17,15 @@ Call = tuple[str, str, str, Any, int]
 Step = Call | Callable[[Running], None]
 """A call, or something that happens between calls."""
 
-_KINDS = {"string": str, "integer": int, "long": int, "boolean": bool, "double": float, "timestamp": float}
+_KINDS = {
+    "string": str,
+    "blob": str,
+    "integer": int,
+    "long": int,
+    "boolean": bool,
+    "double": float,
+    "timestamp": float,
+}
 _SIGNED = "AWS4-HMAC-SHA256 Credential=AKID/20260101/{}/{}/aws4_request, SignedHeaders=host, Signature=0"
 
 

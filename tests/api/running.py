@@ -22,6 +22,7 @@ from broker_bridge.api.context import Context
 from broker_bridge.api.iot import SERVICE
 from broker_bridge.api.service import Service
 from broker_bridge.jobs import showing
+from broker_bridge.ota.signing import Profile
 from broker_bridge.registry.registry import Registry
 from broker_bridge.storage.folder import FolderStore
 from broker_bridge.storage.objects import ObjectStore
@@ -59,6 +60,7 @@ class Running:
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     render: showing.Render = showing.as_it_is
+    signing: Mapping[str, Profile] = field(default_factory=dict)
     health: Callable[[], tuple[bool, dict[str, Any]]] = field(default=lambda: (True, {"broker": "connected"}))
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class Running:
             token_key=self.registry.secret("api-token"),
             clock=self.clock,
             render=self.render,
+            signing=self.signing,
         )
         self.api = Api(self.services, self.context, health=lambda: self.health(), metrics=lambda: b"up 1\n")
         self._server = uvicorn.Server(server.config(self.api, "127.0.0.1", 0))
