@@ -4,9 +4,10 @@ import argparse
 import json
 import random
 import tempfile
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker_bridge.settings import BrokerSettings, StorageSettings
 from sluice.failure import DONE, FAILED, Failure, SettingsError
@@ -15,26 +16,43 @@ from sluice.progress import Meter
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
     from firmware_sim.boards.board import Board
     from firmware_sim.boards.lives import Progress, Result
+    from sluice.publishing import Stored
 
-USAGE = "sluice sim board [--micropython PATH] [--update KIND] [--image-size N] [--cuts N] [--json] [FLAGS]"
+USAGE = "sluice sim board [--ota] [--micropython PATH] [--update KIND] [--cuts N] [--json] [FLAGS]"
 EXAMPLES = """examples:
   sluice sim board --cuts 5 --image-size 200000
   sluice sim board --micropython .tools/micropython --cuts 5 --seed 7
   sluice sim board --update forged
+  sluice sim board --ota --cuts 5
 
 Starts a service with its embedded broker and publishes a signed image. The board's firmware, a process of its
 own, downloads it into the flash, a file, and asks for a test boot; the loader decides, and the new version
-confirms itself. Cutting the power is killing the process. Nothing is left behind. Exit status: 0 the board
-ended in the right version, 1 it did not.
+confirms itself. With --ota the image is an OTA update: the board's agent takes the job, and reports how it
+goes. Cutting the power is killing the process. Nothing is left behind. Exit status: 0 the board ended in the
+right version, and with --ota its job in the right state, 1 it did not.
 """
 FLAGS = (
-    *("micropython", "library", "heap", "update", "image_size", "block_size", "sector_size", "page_size"),
+    *(
+        "ota",
+        "micropython",
+        "library",
+        "heap",
+        "update",
+        "image_size",
+        "block_size",
+        "sector_size",
+        "page_size",
+    ),
     *("write_size", "cuts", "seed", "timeout", "json"),
 )
 KINDS = ("good", "forged", "older", "silent")
-_THING, _STREAM = "sim-board", "sim-board"
+_THING, _STREAM, _UPDATE = "sim-board", "sim-board", "sim-board"
+_CREATION = 60
+"""Seconds in which the service has made the update's job, or something is wrong."""
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:
@@ -50,13 +68,18 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
     from sluice.simulating import failures
 
     with failures(), tempfile.TemporaryDirectory(prefix="sluice-board-") as name:
-        result = _update(Path(name), settings)
+        result, job = _update(Path(name), settings)
     right = (result.outcome is Outcome.CONFIRMED) == (sim.update == "good")
+    if sim.ota:
+        right = right and job["status"] == ("SUCCEEDED" if sim.update == "good" else "FAILED")
     if settings.json:
-        print(json.dumps({**asdict(result), "outcome": result.outcome.value, "right": right}))
+        shown = {**asdict(result), "outcome": result.outcome.value, "right": right}
+        print(json.dumps({**shown, "job": job} if sim.ota else shown))
         return DONE if right else FAILED
     print(f"version {result.before} ran, version {result.version} runs; the update is {result.outcome.value}")
-    if result.reason:
+    if sim.ota:
+        print(f"its job {job['status']}: {job['statusDetails'].get('reason')}")
+    elif result.reason:
         print(result.reason)
     print(
         f"{result.size} bytes in {result.seconds:.1f} s, {result.boots} boots, {result.cuts} power cuts; "
@@ -67,15 +90,17 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
     return DONE if right else FAILED
 
 
-def _update(folder: Path, settings: Settings) -> "Result":
+def _update(folder: Path, settings: Settings) -> "tuple[Result, dict[str, Any]]":
+    # What became of the board, and with --ota of its job.
     from firmware_sim.boards.lives import BoardCrashed
     from firmware_sim.boards.process import BoardHangs
     from firmware_sim.boot.loader import NothingToBoot
     from sluice.child import running_service
-    from sluice.publishing import publish
+    from sluice.publishing import publish, store
+    from sluice.rollout.signing import CERTIFICATE
 
     sim = settings.sim
-    board, image = _board(folder, settings)
+    board, image, key = _board(folder, settings)
     (folder / "firmware.bin").write_bytes(image)
     flags = ["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--state", str(folder / "state")]
     with running_service(folder, flags) as (http, mqtt):
@@ -87,7 +112,17 @@ def _update(folder: Path, settings: Settings) -> "Result":
             state=folder / "state",
             file=0,
         )
-        published = publish(folder / "firmware.bin", _STREAM, of_service)
+        how: dict[str, Any] = {
+            "block_size": settings.block_size or 4096,
+            "patience": settings.timeout,
+            "works": sim.update != "silent",
+            "cuts": sim.cuts,
+            "seed": sim.seed,
+        }
+        if sim.ota:
+            job_id = _create(of_service, store(folder / "firmware.bin", _STREAM, of_service), image, key)
+        else:
+            sha256 = publish(folder / "firmware.bin", _STREAM, of_service).sha256
         with Meter("board") as meter:
 
             def show(so_far: "Progress") -> None:
@@ -95,26 +130,63 @@ def _update(folder: Path, settings: Settings) -> "Result":
                     meter(so_far.held, so_far.size)
 
             try:
-                return board.update(
-                    mqtt,
-                    _THING,
-                    _STREAM,
-                    sha256=published.sha256,
-                    block_size=settings.block_size or 4096,
-                    patience=settings.timeout,
-                    works=sim.update != "silent",
-                    cuts=sim.cuts,
-                    seed=sim.seed,
-                    progress=show,
-                )
+                if not sim.ota:
+                    return board.update(mqtt, _THING, _STREAM, sha256=sha256, progress=show, **how), {}
+                result = board.take_jobs(mqtt, _THING, CERTIFICATE, progress=show, **how)
+                return result, _execution(of_service, job_id)
             except (BoardCrashed, BoardHangs, NothingToBoot) as error:
                 raise Failure(str(error)) from None
             except ValueError as error:
                 raise SettingsError(str(error)) from None
 
 
-def _board(folder: Path, settings: Settings) -> "tuple[Board, bytes]":
-    # With version 2 in it, and the image that it is to be updated to.
+def _create(settings: Settings, stored: "Stored", image: bytes, key: "EllipticCurvePrivateKey") -> str:
+    # A thing, and an OTA update for it: the id of its job, once that is there.
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    from sluice.calling import api, failures, role
+    from sluice.rollout.signing import CERTIFICATE
+
+    with failures(settings):
+        iot = api(settings)
+        arn = iot.create_thing(thingName=_THING)["thingArn"]
+        signing = {
+            "signature": {"inlineDocument": key.sign(image, ECDSA(SHA256()))},
+            "certificateChain": {"certificateName": CERTIFICATE},
+            "hashAlgorithm": "SHA256",
+            "signatureAlgorithm": "ECDSA",
+        }
+        file = {
+            "fileName": "firmware.bin",
+            "fileLocation": {"s3Location": {"bucket": stored.bucket, "key": stored.key}},
+            "codeSigning": {"customCodeSigning": signing},
+        }
+        iot.create_ota_update(otaUpdateId=_UPDATE, targets=[arn], roleArn=role(settings), files=[file])
+        until = time.monotonic() + _CREATION
+        while time.monotonic() < until:
+            info = iot.get_ota_update(otaUpdateId=_UPDATE)["otaUpdateInfo"]
+            if info["otaUpdateStatus"] == "CREATE_COMPLETE" and iot.list_job_executions_for_job(
+                jobId=info["awsIotJobId"]
+            ).get("executionSummaries"):
+                return str(info["awsIotJobId"])
+            if info["otaUpdateStatus"] == "CREATE_FAILED":
+                raise Failure(f"the update is not made: {info['errorInfo']['message']}")
+            time.sleep(0.1)
+    raise Failure(f"the update's job has not reached the board within {_CREATION} s")
+
+
+def _execution(settings: Settings, job_id: str) -> dict[str, Any]:
+    from sluice.calling import api, failures
+
+    with failures(settings):
+        found = api(settings).describe_job_execution(jobId=job_id, thingName=_THING)["execution"]
+    details = found.get("statusDetails", {}).get("detailsMap", {})
+    return {"jobId": job_id, "status": found["status"], "statusDetails": details}
+
+
+def _board(folder: Path, settings: Settings) -> "tuple[Board, bytes, EllipticCurvePrivateKey]":
+    # With version 2 in it, the image that it is to be updated to, and the key that it trusts.
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from firmware_sim.boards.board import Board
@@ -154,4 +226,4 @@ def _board(folder: Path, settings: Settings) -> "tuple[Board, bytes]":
         raise Failure(str(error)) from None
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError(f"the flash's sizes do not fit one another: {error}") from None
-    return board, new
+    return board, new, key

@@ -24,6 +24,21 @@ def test_what_is_forged_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("update", "version", "status", "says"),
+    [
+        ("good", 3, "SUCCEEDED", "accepted  v0.0.3"),
+        ("silent", 2, "FAILED", "rejected: version 3 had its test boots and did not confirm itself"),
+    ],
+)
+def test_an_ota_update(tmp_path: Path, update: str, version: int, status: str, says: str) -> None:
+    done = sluice(["sim", "board", "--ota", "--update", update, "--seed", "4", "--json"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["version"], said["right"]) == (version, True)
+    assert (said["job"]["status"], said["job"]["statusDetails"]["reason"]) == (status, says)
+
+
+@pytest.mark.parametrize(
     ("flags", "status", "says"),
     [
         (["--update", "rotten"], 2, "for a board it must be of good, forged"),
