@@ -135,6 +135,7 @@ class _Fleet(Fleet):
         self._devices: list[Device] = []
         self._looks, self._each = 0, 1
         self._give_up_at: float | None = None
+        self._busy: list[Device] = []  # that have not settled since it was over
 
     def _begin(self, site: Site, store: FleetStore) -> None:
         loop, self._checker = asyncio.get_running_loop(), site.checker
@@ -167,21 +168,23 @@ class _Fleet(Fleet):
                 Snapshot(seconds=now, phases=phases, online=sum(one.online for one in self._devices))
             )
         if self._give_up_at is None and self._is_over():
-            self._give_up_at = now + SETTLING
-        if self._give_up_at is not None and (
-            now >= self._give_up_at or all(device.settled for device in self._devices)
-        ):
-            self._over.set()
+            self._give_up_at, self._busy = now + SETTLING, self._devices.copy()
+        if self._give_up_at is not None:
+            # Over bad links they are hardly ever all connected: each has its own moment.
+            self._busy = [device for device in self._busy if not device.settled]
+            if not self._busy or now >= self._give_up_at:
+                self._over.set()
 
     async def _finish(self) -> None:
-        settled = [device.settled for device in self._devices]
+        since = self._devices if self._give_up_at is None else self._busy
+        busy = {device for device in since if not device.settled}
         self._stop()
         loop = asyncio.get_running_loop()
-        for device, done in zip(self._devices, settled, strict=True):
+        for device in self._devices:
             running = device.slots.running
             new = running.version > FACTORY
             sha256 = await loop.run_in_executor(self._checker, running.digest) if new else ""
-            self.results.append(device.result(done, sha256))
+            self.results.append(device.result(device not in busy, sha256))
 
 
 def _some(devices: int, share: float, seed: str) -> set[int]:
