@@ -37,11 +37,11 @@ class View:
         elif sys.stderr.isatty():
             self._draw(look)
         else:
-            text = line(look)
-            due = look.settled or now - self._said_at >= LINE_SECONDS
-            if text != self._said and (due or not self._said):
-                self._said, self._said_at = text, now
-                print(text, file=sys.stderr, flush=True)
+            # Another state or stage at once, other counts now and then.
+            step = f"{look.status} {look.stage} {look.soaks_until} {look.settled}"
+            if step != self._said or now - self._said_at >= LINE_SECONDS:
+                self._said, self._said_at = step, now
+                print(line(look), file=sys.stderr, flush=True)
 
     def __enter__(self) -> "View":
         return self
