@@ -46,6 +46,8 @@ class Execution:
     """
 
     def __init__(self, fields: "dict[str, Any]") -> None:
+        if not isinstance(fields, dict):
+            raise ValueError("not an object")
         self.job_id: str = fields.get("jobId") or ""
         self.status: str = fields.get("status") or ""
         self.number: int = fields.get("executionNumber", 1)

@@ -208,3 +208,28 @@ class TestSilence:
         feed(one, CONNACK, now=9000)
         with pytest.raises(BrokerUnreachable, match="no answer"):
             one.poll(10000)
+
+
+class TestWildcards:
+    """Topics of which a level may be anything."""
+
+    def one(self) -> Session:
+        one = Session("me", ["a/+/data", "b/+/+", "c"], bytearray(300))
+        one.begin(0)
+        feed(one, CONNACK + b"\x90\x05\x00\x01\x00\x00\x00")
+        assert one.up
+        return one
+
+    def test_bring_the_topic_that_it_was(self) -> None:
+        topics = ["a/x/data", "a/x/data", "a/y/data", "c", "b/1/2", "a//data"]
+        heard = feed(self.one(), b"".join(publish(topic, b"p") for topic in topics))
+        assert [topic for topic, _ in heard] == topics
+
+    @pytest.mark.parametrize("topic", ["a/data", "a/x/data/y", "a/x/other", "d/x/data", "b/1", "", "c/c"])
+    def test_and_no_other(self, topic: str) -> None:
+        one = self.one()
+        assert feed(one, publish("a/x/data", b"") + publish(topic, b"p")) == [("a/x/data", b"")]
+
+    def test_what_is_no_text_is_no_topic(self) -> None:
+        with pytest.raises(BrokerUnreachable, match="not MQTT"):
+            feed(self.one(), packet(0x30, b"\x00\x08a/\xff/data"))
