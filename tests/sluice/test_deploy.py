@@ -5,8 +5,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.sluice.support import Service, sluice
 from tests.support.required import find_program, lacking
@@ -66,3 +69,39 @@ def test_each_thing_is_served_as_itself_alone(tmp_path: Path, broker: str) -> No
         assert other.returncode == 1
         stranger = [*call[:-1], f"mqtt://{broker}", "--thing", "t1"]
         assert sluice(stranger, tmp_path).returncode == 3
+
+
+def test_each_thing_hears_of_its_own_jobs_alone(tmp_path: Path, broker: str) -> None:
+    host, port = broker.split(":")
+    with Service(tmp_path, "--broker", f"mqtt://sluice:of-sluice@{broker}"):
+        heard: Queue[tuple[str, str]] = Queue()
+        clients = {}
+        for name in ("t1", "t2"):
+            client = mqtt.Client(CallbackAPIVersion.VERSION2)
+            client.username_pw_set(name, f"of-{name}")
+            client.on_message = lambda _client, who, message: heard.put((who, message.topic))
+            client.user_data_set(name)
+            client.connect(host, int(port))
+            for verb in ("get/+", "start-next/+", "+/get/+", "+/update/+", "notify", "notify-next"):
+                client.subscribe(f"$aws/things/t1/jobs/{verb}", 1)
+            client.loop_start()
+            clients[name] = client
+        try:
+            for verb in ("get", "start-next", "$next/get"):
+                # Not answered: or t1 would hear of it.
+                clients["t2"].publish(f"$aws/things/t1/jobs/{verb}", b"{}", 1).wait_for_publish(30)
+            answers = {
+                "get": "get/accepted",
+                "start-next": "start-next/accepted",
+                "$next/get": "$next/get/accepted",
+                "job/get": "job/get/rejected",
+                "job/update": "job/update/rejected",
+            }
+            for verb, answer in answers.items():
+                clients["t1"].publish(f"$aws/things/t1/jobs/{verb}", b"{}", 1).wait_for_publish(30)
+                assert heard.get(timeout=30) == ("t1", f"$aws/things/t1/jobs/{answer}")
+            assert heard.empty()
+        finally:
+            for client in clients.values():
+                client.loop_stop()
+                client.disconnect()
