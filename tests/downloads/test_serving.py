@@ -231,7 +231,10 @@ class TestWhoseBytes:
                 412,
                 b"the object was overwritten since the URL was made\n",
             )
+        assert served.ask(old, "HEAD").status == 412
         assert served.ask(new).body == DATA[::-1]
+        served.put("fw.bin", b"")
+        assert served.ask(old).status == served.ask(new).status == 412
         # Bytes count, not files: when the old ones are back, so is what was signed.
         served.put("fw.bin", DATA)
         assert served.ask(old).body == DATA
@@ -346,6 +349,19 @@ class TestManyAndSlow:
         assert (received, last[-5:]) == (size, b"world")
         assert most - before < 40_000_000
 
+    def test_nothing_is_read_for_a_client_that_has_left(self, served: Running) -> None:
+        size = 400_000_000
+        path = served.folder / BUCKET / "big.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+        url = served.url("big.bin")
+        before = served.app.counts()["sluice_download_bytes"]
+        with served.raw(request_of(url)) as raw:
+            assert raw.recv(8)
+        wait_until(lambda: not served.app.under_way, what="the end of the download")
+        assert served.app.counts()["sluice_download_bytes"] - before < size / 2
+
     def test_clients_that_do_not_read_cost_little(self, served: Running) -> None:
         url = served.put("fw.bin", bytes(20_000_000))
         process = psutil.Process()
@@ -399,6 +415,7 @@ class TestWaits:
 
     def test_a_client_that_reads_is_not_cut(self, monkeypatch: pytest.MonkeyPatch, served: Running) -> None:
         monkeypatch.setattr(guarded, "STALL_SECONDS", 2)
+        monkeypatch.setattr(guarded, "HEAD_SECONDS", 2)
         data = os.urandom(3_000_000)
         url = served.put("fw.bin", data)
         started = time.monotonic()
