@@ -33,7 +33,7 @@ log = structlog.get_logger("ota")
 TRIES = 6
 """Times that an update is tried whose object store does not answer; then it has failed."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds from one try to the next, doubling; without end where it is the registry that does not answer."""
+"""Seconds from one try to the next, doubling. A registry that does not answer is tried without end."""
 LOOK_AGAIN = 0.5
 """Seconds from one look to the next, whether the job of an update that is deleted is gone."""
 OURS = "sluice:"

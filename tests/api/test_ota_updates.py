@@ -249,6 +249,16 @@ def test_nothing_is_deleted_while_it_is_made(pending: Updates) -> None:
     assert pending.get("u")["otaUpdateStatus"] == "DELETE_IN_PROGRESS"
 
 
+def test_what_fails_is_shown_with_its_reason(pending: Updates) -> None:
+    pending.create("u")
+    pending.iot.delete_thing(thingName="t")
+    with making(pending.api.registry, pending.api.context.store):
+        error = pending.failed("u")
+    assert error == {"code": "ResourceNotFoundException", "message": "targets: there is no thing t"}
+    assert pending.get("u")["otaUpdateFiles"] == [a_file()]
+    assert pending.iot.list_streams()["streams"] == []
+
+
 @pytest.fixture
 def in_s3(tmp_path: Path, moto_s3: MotoServer) -> Iterator[Updates]:
     """OTA updates whose objects are in S3, which are made where the test says."""

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker_bridge.downloads import placeholders
 from broker_bridge.ota.document import check_text, document
 from broker_bridge.ota.errors import InvalidUpdate
 from broker_bridge.ota.update import Signature, UpdateFile, new_stream_id
+from broker_bridge.storage.locations import Location
 from broker_bridge.storage.objects import ObjectRef
 
 SIGNATURE = Signature(key="sig-sha256-ecdsa", text="MEUC+/=", certificate_path="/certs/signer.pem")
@@ -42,6 +44,15 @@ def test_over_http(version: str | None, end: str) -> None:
         '"update_data_url":"${aws:iot:s3-presigned-url-v2:' + url + '}",'
         '"auth_scheme":"aws.s3.presigned","sig-sha256-ecdsa":"MEUC+/="}]}}'
     )
+
+
+@given(st.text(min_size=1, max_size=30), st.booleans())
+def test_urls_stand_for_the_very_object(key: str, versioned: bool) -> None:
+    ref = ObjectRef("firmware", key, "e7a9", "v.1_x" if versioned else None)
+    file = UpdateFile(file_id=0, path="/fw.bin", object=ref, size=1)
+    text = document([(file, None)], protocols=["HTTP"], stream_id=None, region="r")
+    (found,) = placeholders.named(text)
+    assert found == Location("firmware", key, ref.version_id, None if versioned else "e7a9")
 
 
 def test_over_both_the_device_chooses() -> None:

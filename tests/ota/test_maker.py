@@ -17,6 +17,7 @@ from broker_bridge.ota import maker as maker_module
 from broker_bridge.ota.signing import verifies
 from broker_bridge.ota.update import ByProfile, Given, OtaUpdate, Signature, UpdateStatus
 from broker_bridge.registry.errors import StreamNotFound
+from broker_bridge.registry.jobs.store import MAX_DELETING
 from broker_bridge.registry.ota import OtaUpdateNotFound
 from broker_bridge.registry.registry import Registry
 from broker_bridge.registry.streams import StreamFile
@@ -351,6 +352,21 @@ def test_a_job_in_progress_is_not_deleted_without_force(registry: Registry, stor
         assert registry.ota.get("u").error is None
         wait_until(lambda: run_out(registry), what="the end of the update")
     assert registry.count() == 0
+
+
+def test_a_deletion_waits_while_too_many_jobs_are_being_deleted(
+    registry: Registry, store: FolderStore
+) -> None:
+    with making(registry, store) as maker:
+        ask(registry, a_plan(a_file(store)))
+        assert ended(registry, "u") is UpdateStatus.CREATE_COMPLETE
+        for i in range(MAX_DELETING):
+            job(registry, f"j{i}")
+            registry.jobs.delete(f"j{i}", now(), force=True)
+        registry.ota.delete("u", delete_stream=True, force=True, now=now())
+        wait_until(lambda: "u" in maker._tries and maker._tries["u"].due, what="its first look")
+        assert registry.jobs.get("AFR_OTA-u").status is JobStatus.IN_PROGRESS
+        wait_until(lambda: run_out(registry), what="the end of the update")
 
 
 def test_an_operator_s_stream_is_not_deleted(registry: Registry, store: FolderStore) -> None:

@@ -360,13 +360,14 @@ def _kept(value: Any) -> Any:
 
 def _shown_files(update: OtaUpdate) -> list[dict[str, Any]]:
     """The files as they were given; those of S3 also as files of the stream that was made for them."""
+    made = update.document is not None and update.status is not UpdateStatus.CREATE_FAILED
     shown = []
     for given, file in zip(update.shown["otaUpdateFiles"], update.plan.files, strict=True):
         entry = json.loads(json.dumps(given))
         custom = entry.get("codeSigning", {}).get("customCodeSigning", {})
         if "inlineDocument" in custom.get("signature", {}):
             custom["signature"]["inlineDocument"] = base64.b64decode(custom["signature"]["inlineDocument"])
-        if update.plan.makes_stream and update.document is not None:
+        if made and update.plan.makes_stream:
             entry["fileLocation"]["stream"] = {"streamId": update.plan.stream_id, "fileId": file.file_id}
         shown.append(entry)
     return shown
