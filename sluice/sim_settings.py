@@ -9,7 +9,7 @@ class SimSettings:
     """For `sluice sim`; the stream, the file and the broker are those of the other commands."""
 
     devices: int = 100
-    """Devices of `sim fleet`, 1 to 20000."""
+    """Devices of `sim fleet` and `sim update`, 1 to 20000."""
     thing_prefix: str = "sim-"
     """How the names of its things begin: of `a-z A-Z 0-9 : _ -`; a number follows."""
     profile: str = "mixed"
@@ -27,7 +27,14 @@ class SimSettings:
     seed: int = 0
     """What is left to chance follows from it."""
     plot: Path | None = None
-    """Where `sim fleet` draws completion over time and durations, `.png` or `.svg`. Needs the extra `sim`."""
+    """Where `sim fleet` and `sim update` draw the run, `.png` or `.svg`. Needs the extra `sim`."""
+    public_key: Path | None = None
+    """Key (PEM, ECDSA on P-256) that the devices of `sim update` verify images with; not set: the public half
+    of `signing_key`."""
+    fail_self_test: str = "0%"
+    """Share of its devices that find in a test boot that the new version does not work, `0%` to `100%`."""
+    power_cuts: str = "0%"
+    """Share of its devices whose power fails, at each of four moments of their update, `0%` to `100%`."""
     listen: str = "127.0.0.1:1884"
     """Where the relay of `sim link` listens, host:port; port 0 takes a free one."""
     update: str = "good"

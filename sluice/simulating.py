@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from sluice.failure import DIFFERS, FAILED, REJECTED, UNREACHABLE, Failure, SettingsError
 
 if TYPE_CHECKING:
+    from firmware_sim.fleet.broker import Broker
     from firmware_sim.links.model import LinkProfile
+    from sluice.settings import Settings
 
 WIDE = 150
 """Columns of a table that goes into a file or a pipe."""
@@ -44,6 +46,28 @@ def find_link(name: str, path: Path | None) -> "LinkProfile":
     from firmware_sim.links.profiles import find
 
     return find(name, path)
+
+
+def device_broker(settings: "Settings") -> "Broker":
+    """Where a fleet's devices connect. SettingsError; BrokerUnreachable for TLS files that cannot be used."""
+    from firmware_sim.fleet.broker import Broker
+
+    files = (settings.broker.cafile, settings.broker.cert, settings.broker.key)
+    texts = [None if path is None else str(path) for path in files]
+    try:
+        return Broker.parse(settings.device_broker, *texts)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def check_plot(path: Path) -> None:
+    """SettingsError where a fleet cannot be drawn to that file."""
+    from firmware_sim.fleet.plot import CannotDraw, check
+
+    try:
+        check(path)
+    except CannotDraw as error:
+        raise SettingsError(str(error)) from None
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sluice.failure import DIFFERS, DONE, FAILED, INTERRUPTED, REJECTED, SettingsError
@@ -42,13 +41,13 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
     if settings.stream is None:
         raise SettingsError(f"sim fleet needs --stream\nusage: {USAGE}\nsluice sim fleet --help says more")
     from firmware_sim.fleet.loop import FleetError
-    from sluice.simulating import failures
+    from sluice.simulating import check_plot, failures
 
     with failures():
         try:
             orders = _orders(settings)
             if sim.plot is not None:
-                _check_plot(sim.plot)
+                check_plot(sim.plot)
             report = _run(settings, orders)
         except FleetError as error:
             raise SettingsError(str(error)) from None
@@ -89,26 +88,12 @@ def _orders(settings: Settings) -> "list[Order]":
     )
 
 
-def _check_plot(path: Path) -> None:
-    from firmware_sim.fleet.plot import CannotDraw, check
-
-    try:
-        check(path)
-    except CannotDraw as error:
-        raise SettingsError(str(error)) from None
-
-
 def _run(settings: Settings, orders: "list[Order]") -> "Report":
-    from firmware_sim.fleet.broker import Broker
     from firmware_sim.fleet.run import run
     from sluice.fleet_view import FleetMeter
+    from sluice.simulating import device_broker
 
-    files = (settings.broker.cafile, settings.broker.cert, settings.broker.key)
-    texts = [None if path is None else str(path) for path in files]
-    try:
-        broker = Broker.parse(settings.device_broker, *texts)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
+    broker = device_broker(settings)
     with FleetMeter(len(orders)) as meter:
         return run(broker, orders, seed=settings.sim.seed, progress=meter)
 
