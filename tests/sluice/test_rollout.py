@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sluice.__main__ import main
+from tests.conftest import MosquittoFactory
 from tests.sluice.rollout_support import Answer, Fleet
 from tests.sluice.support import COMMAND, SECONDS, Service, environment, sluice
 from tests.support.mosquitto import MosquittoServer
@@ -303,3 +304,38 @@ def test_an_update_that_the_service_cannot_make_fails(desk: Desk, service: Servi
         followed = desk.run("follow", "changed-1")
         assert followed.returncode == 1
         assert "changed-1 cannot be made: " in followed.stderr
+
+
+def test_a_killed_service_goes_on_and_so_does_who_follows(
+    tmp_path: Path, mosquitto: MosquittoFactory, key: Path
+) -> None:
+    (tmp_path / "sluice.toml").write_text(f'http = "127.0.0.1:{free_port()}"\nstate = "state"\n')
+    (tmp_path / "fw.bin").write_bytes(IMAGE)
+    flags = ["--broker", mosquitto().url]
+    address = (tmp_path / "sluice.toml").read_text().split('"')[1]
+    flags += ["--http", address]
+    with Service(tmp_path, *flags) as service, Fleet(service, "kill", 4) as fleet:
+        process = subprocess.Popen(
+            [*COMMAND, "rollout", "fw.bin", "--group", "kill", "--key", str(key), "--id", "kill-1"]
+            + ["--stages", "25@100:3s/100", "--json"],
+            cwd=tmp_path,
+            env=environment({"HOME": str(tmp_path)}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        looks = []
+        for text in process.stdout:
+            looks.append(json.loads(text))
+            if looks[-1]["soaks_until"] is not None:
+                break
+        assert len(fleet.reached) == 1
+        service.stop(signal.SIGKILL)
+        with Service(tmp_path, *flags):
+            looks += [json.loads(text) for text in process.stdout]
+            assert process.wait(SECONDS) == 0
+        process.stdout.close()
+    assert [look["stage"] for look in looks][-1] == 2
+    assert looks[-1]["counts"]["succeeded"] == 4
+    assert sorted(set(fleet.reached)) == fleet.names
