@@ -202,9 +202,10 @@ def _delete(change: Change, job: Job) -> None:
     if len(found) == BATCH:
         job.due_at = change.now
         return
+    # As long as its targets can be read: they are told too.
+    change.tell("deleted", job)
     connection.execute(delete(job_targets).where(job_targets.c.job_number == job.number))
     connection.execute(delete(jobs).where(jobs.c.job_number == job.number))
-    change.tell("deleted", job)
     change.forget(job)
 
 
