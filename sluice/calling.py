@@ -41,7 +41,9 @@ def failures(settings: Settings, more: str = "") -> Iterator[None]:
     except ClientError as error:
         said = error.response["Error"]
         text = f"{said.get('Code')}: {said.get('Message')}\n(said by {settings.api_url}{more})"
-        raise Failure(text, REJECTED) from None
+        # What the service says of itself (its database is away) is no refusal of what was asked.
+        ill = error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
+        raise Failure(text, UNREACHABLE if ill else REJECTED) from None
     except (ConnectionError, HTTPClientError) as error:
         raise Failure(f"no service answers at {settings.api_url}: {error}", UNREACHABLE) from None
     except BotoCoreError as error:
