@@ -13,12 +13,14 @@ these hold:
     nothing writes to the image that runs, and nothing does what a flash forbids
     each cut has at most the blocks of one erase sector fetched again
     in the end the new image runs, confirmed; the old one where the new one is bad or does not work
+    with `ota`, its job succeeded where the new image runs, and failed where it does not
 """
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -27,6 +29,7 @@ from device_client.errors import DownloadError
 from firmware_sim.boot.image import build
 from firmware_sim.boot.loader import TRIES, Boot, Loader, NothingToBoot, slots
 from firmware_sim.flash import TORN, Flash, FlashError, PowerCut
+from firmware_sim.job_update import JobDevice, JobService
 from firmware_sim.update import MemoryService, Network, Outcome, UpdatingDevice
 
 MESSAGE = "message"
@@ -66,13 +69,16 @@ class Scenario:
     lost: float = 0.0
     cuts: int = 2
     seed: int = 0
+    ota: bool = False
+    """The device has the OTA agent, and the image comes as its job."""
 
     def __str__(self) -> str:
         how = ", shuffled" if self.shuffled else ""
         how += f", {self.lost:.0%} lost" if self.lost else ""
         writes = f", writes of {self.write_size}" if self.write_size > 1 else ""
+        job = ", as a job" if self.ota else ""
         return (
-            f"{self.update.value} image of {self.payload} bytes, blocks of {self.block_size}{how}; "
+            f"{self.update.value} image of {self.payload} bytes{job}, blocks of {self.block_size}{how}; "
             f"sectors of {self.sector_size}, pages of {self.page_size}{writes}"
         )
 
@@ -148,7 +154,7 @@ class _Bench:
         self.scenario = scenario
         rng = random.Random(scenario.seed)
         key, other = (ec.derive_private_key(rng.getrandbits(255) + 1, ec.SECP256R1()) for _ in range(2))
-        self.key = key.public_key()
+        self.signer, self.key = key, key.public_key()
         update = scenario.update
         self.old = build(rng.randbytes(scenario.payload), version=2, security=1, key=key)
         self.new = build(
@@ -187,11 +193,19 @@ class _Run:
         self.loader.install(bench.old)
         self.flash.operations = 0
         self.flash.wear = [0] * len(self.flash.wear)
-        service, rng = MemoryService(bench.new), random.Random(scenario.seed)
+        self.job = JobService(bench.new, bench.signer) if scenario.ota else None
+        service = self.job or MemoryService(bench.new)
+        rng = random.Random(scenario.seed)
         self.network = Network(service, rng, self._arrived, shuffled=scenario.shuffled, lost=scenario.lost)
-        works = scenario.update is not Update.SILENT
-        self.device = UpdatingDevice(
-            self.loader, self.network, 2, block_size=scenario.block_size, works=works, booted=self._booted
+        how: dict[str, Any] = {
+            "block_size": scenario.block_size,
+            "works": scenario.update is not Update.SILENT,
+            "booted": self._booted,
+        }
+        self.device = (
+            JobDevice(self.loader, self.network, self.job, bench.key, **how)
+            if self.job
+            else UpdatingDevice(self.loader, self.network, 2, **how)
         )
         self.cuts = self.boots = 0
         self.new_ran = False
@@ -247,6 +261,8 @@ class _Run:
         good = self.bench.scenario.update is Update.GOOD
         if outcome is not (Outcome.CONFIRMED if good else Outcome.REFUSED):
             raise Broken(f"the update ended {outcome.value}")
+        if self.job and self.job.status != ("SUCCEEDED" if good else "FAILED"):
+            raise Broken(f"the job is {self.job.status}")
         if self.new_ran != (self.bench.scenario.update in (Update.GOOD, Update.SILENT)):
             raise Broken("the new image was never tried, or should not have been")
         self.flash.power_on()

@@ -32,8 +32,9 @@ class MemoryService:
         self._version = version
         self._limits = Limits()
 
-    def answers(self, verb: str, payload: bytes) -> list[tuple[str, bytes]]:
-        """(topic, payload) of each answer to a request, in order."""
+    def answers(self, name: str, payload: bytes) -> list[tuple[str, bytes]]:
+        """(topic, payload) of each answer to a request on that topic, in order."""
+        verb = name.split("/")[5]
         if verb == "describe":
             token = decode_describe(payload, CBOR, self._limits)
             files = [(FILE_ID, len(self._file))]
@@ -91,7 +92,7 @@ class Network:
 
     def send(self, name: str, payload: bytes) -> None:
         """The device's request."""
-        for answer in self._service.answers(name.split("/")[5], payload):
+        for answer in self._service.answers(name, payload):
             if self._rng.random() >= self._lost:
                 self._under_way.append(answer)
 

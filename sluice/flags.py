@@ -73,7 +73,7 @@ FLAGS = {
     "power_cuts": Flag("share whose power fails, at each of four moments [0%]", "PERCENT"),
     "listen": Flag("where the relay listens; port 0 takes a free one [127.0.0.1:1884]", "HOST:PORT"),
     "update": Flag("what is installed: good, forged, rotten, truncated, older or silent [good]", "KIND"),
-    "ota": Flag("the image comes as an OTA update, which is a job of the board's"),
+    "ota": Flag("the image comes as an OTA update, which is a job of the device's"),
     "image_size": Flag("bytes of the image, without its head [24000]", "N"),
     "sector_size": Flag("bytes that the flash erases at once [4096]", "N"),
     "page_size": Flag("bytes that it programs at once [256]", "N"),

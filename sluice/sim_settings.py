@@ -41,7 +41,8 @@ class SimSettings:
     """What `sim power` installs: `good`, `forged`, `rotten`, `truncated`, `older` or `silent`; `sim board`:
     `good`, `forged`, `older` or `silent`."""
     ota: bool = False
-    """The image of `sim board` comes as an OTA update: the board runs the agent, and takes it as its job."""
+    """The image of `sim board` and `sim power` comes as an OTA update: the device has the agent, and takes it
+    as its job."""
     image_size: int = 24_000
     """Bytes of its image, without head and signature."""
     sector_size: int = 4096

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   sluice sim power
   sluice sim power --block-size 1000 --shuffled --lost 0.05
   sluice sim power --update silent --torn bits,weak
+  sluice sim power --ota
   sluice sim power --image-size 4000 --sector-size 1024 --write-size 16 --json
 
 Updates a device as often as an update has flash operations and messages, and cuts the power in another one
@@ -20,7 +21,7 @@ each time. Exit status: 0 every run ended in the right image, 1 something that m
 """
 FLAGS = (
     *("update", "image_size", "block_size", "sector_size", "page_size", "write_size", "shuffled", "lost"),
-    *("cuts", "torn", "seed", "json"),
+    *("cuts", "torn", "seed", "ota", "json"),
 )
 SHOWN = 10
 """Failures that are printed; JSON has all of them."""
@@ -55,6 +56,7 @@ def run(_args: argparse.Namespace, loaded: Loaded) -> int:
         lost=sim.lost,
         cuts=sim.cuts,
         seed=sim.seed,
+        ota=sim.ota,
     )
     try:
         with Meter("sweep", "runs") as meter:

@@ -51,6 +51,24 @@ def test_blocks_sectors_and_orders(scenario: Scenario) -> None:
     swept(sweep(scenario))
 
 
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        SMALL,
+        replace(SMALL, block_size=1000, shuffled=True, lost=0.05),
+        replace(SMALL, write_size=16, cuts=4),
+        *(replace(SMALL, payload=3000, update=update) for update in Update if update is not Update.GOOD),
+    ],
+    ids=str,
+)
+def test_an_update_that_is_a_job(scenario: Scenario) -> None:
+    """The device has the OTA agent; image and job agree whatever the power does."""
+    report = sweep(replace(scenario, ota=True), ("bits", "weak"))
+    assert report.ok, str(report)
+    assert report.operations > 10
+    assert sum(row.runs for row in report.rows) == 2 * report.operations + report.messages
+
+
 @pytest.mark.parametrize("update", [update for update in Update if update is not Update.GOOD])
 def test_what_must_not_stay_does_not(update: Update) -> None:
     report = sweep(replace(SMALL, update=update), ("bits", "weak"))
