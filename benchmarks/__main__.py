@@ -16,6 +16,7 @@ NAMES = {
     "delivery": "blocks a second to 64 devices, and the CPU of one block, beside the bare responder",
     "latency": "a one-block request of an idle device while 500 others download, beside a bare echo",
     "crowd": "1,000 devices and one file: exact, fair, read once",
+    "update": "1,000 devices updated end to end, power cuts and bad images included",
     "library": "200 files, 500 devices at random, a cache that holds a fortieth of them",
     "workers": "two workers beside one, against a sink in the broker's place",
     "device": "one device of ours and 100 MB",

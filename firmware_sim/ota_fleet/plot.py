@@ -40,19 +40,13 @@ def draw(
         labels=[phase.value for phase in shown],
         colors=[COLOURS[phase] for phase in shown],
     )
-    within = [(at, count) for at, count in counts if 0 <= at <= report.cost.seconds]
+    end = report.cost.seconds
+    at = [min(moment, end) for moment, _ in counts] + [end]
     for name, look in (("Succeeded", "-"), ("Failed", ":")):
-        if any(count.get(name) for _, count in within):
-            at, values = [at for at, _ in within], [count.get(name, 0) for _, count in within]
-            axes.step(
-                at,
-                values,
-                look,
-                where="post",
-                color="black",
-                linewidth=1,
-                label=f"{name.lower()}, says the job",
-            )
+        values = [count.get(name, 0) for _, count in counts]
+        if any(values):
+            label = f"{name.lower()}, says the job"
+            axes.step(at, [*values, values[-1]], look, where="post", color="black", linewidth=1, label=label)
     axes.set_xlim(0, seconds[-1])
     axes.set_ylim(0, len(report.devices))
     axes.set_xlabel("seconds since the first device started")
