@@ -154,6 +154,7 @@ class World:
         self.cuts = self.boots = 0
         self.ran: list[bytes] = []  # what was booted
         self.test_says: list[str | None] = []  # before the image's own word
+        self.forgets = False  # the loader does not tell what it refused
         self.other: Callable[..., tuple[str, dict[str, str]] | None] | None = None
         self.loses: Callable[[Message], bool] = lambda _message: False
         self.start()
@@ -174,7 +175,7 @@ class World:
         return self.flash.states[self.flash.running] == "requested"
 
     def refused(self) -> str:
-        refused = self.flash.states[self.flash.spare] == "refused"
+        refused = self.flash.states[self.flash.spare] == "refused" and not self.forgets
         return "it did not confirm itself" if refused else ""
 
     def identify(self, head: bytes | bytearray) -> tuple[str, int] | None:

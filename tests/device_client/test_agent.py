@@ -201,6 +201,37 @@ class TestTestBoot:
         world.run()
         assert world.version == 1
         assert job.history[-1][1]["self_test"] == "ready"
+        assert world.now < 60_000, "at once"
+
+    def test_whose_job_is_canceled_while_it_tests_itself(self, world: World) -> None:
+        world.test_says = [None] * 1000
+        job = world.update(NEW)
+        world.run(until=lambda: world.agent.state == "testing" and len(world.test_says) < 990)
+        world.jobs.end(job, "CANCELED")
+        world.run()
+        assert world.version == 1
+        assert world.now < 60_000, "at once"
+
+    def test_whose_word_is_refused(self, world: World) -> None:
+        job = world.update(NEW)
+        world.run(until=world.testing)
+        world.jobs.refuse = lambda _details: "InvalidStateTransition"
+        world.run(until=lambda: not world.testing())
+        assert world.now < 60_000, "at once"
+        world.jobs.refuse = lambda _details: ""
+        world.run()
+        assert (job.status, job.details["reason"]) == ("FAILED", "rejected: it did not confirm itself")
+
+    def test_that_dies_and_the_loader_does_not_tell(self, world: World) -> None:
+        world.forgets = True
+        world.test_says = [None] * 1000
+        job = world.update(NEW)
+        world.run(until=lambda: world.agent.state == "testing" and len(world.test_says) < 990)
+        while world.testing():
+            world.start()
+        world.run()
+        why = "rejected: the new version ran and did not confirm itself"
+        assert (job.status, job.details["reason"]) == ("FAILED", why)
 
     def test_whose_job_was_tried_again(self, world: World) -> None:
         first = world.update(NEW)
@@ -215,6 +246,7 @@ class TestTestBoot:
         world.start()
         world.run()
         assert world.version == 1
+        assert world.now < 60_000, "at once"
 
 
 class TestOtherJobs:

@@ -1,5 +1,6 @@
 """The agent on CPython, against the real service over a real broker."""
 
+import asyncio
 import random
 import struct
 import threading
@@ -11,7 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from device_client.agent import MESSAGE_HEAD, Agent
+from device_client.async_transport import AsyncTransport
 from device_client.folder_slots import FolderSlots
+from device_client.mqtt import Session
 from device_client.sinks import FileSink
 from device_client.updater import keep_updated
 from tests.support.ota_site import CERTIFICATE, OtaSite
@@ -125,3 +129,37 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
     slots.install(b"\0" * 100)
     with pytest.raises(ValueError, match=r"a\.img is no image of M1"):
         slots.boot()
+
+
+def test_beside_other_things(site: OtaSite, tmp_path: Path) -> None:
+    """On asyncio: the agent in a task of its own."""
+    arn = site.thing("async")
+    slots = FolderSlots(str(tmp_path), "M1", identify, HEAD.size, lambda: None, sink=FileSink)
+    slots.install(image(1))
+    slots.boot()
+    site.update("async", image(2), KEY, arn)
+
+    async def life() -> int:
+        agent = Agent("async", slots, {CERTIFICATE: PUBLIC}, lambda: "", "token")
+        session = Session("async", agent.topics, bytearray(4096 + MESSAGE_HEAD))
+        transport = AsyncTransport(session, site.broker.host, site.broker.port, agent.message, agent.session)
+        agent.send = transport.send
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        while not agent.over:
+            await transport.wait(agent.turn())
+        task.cancel()
+        await transport.close()
+        return turns
+
+    assert asyncio.run(asyncio.wait_for(life(), 60)) > 10
+    again = FolderSlots(str(tmp_path), "M1", identify, HEAD.size, lambda: None)
+    again.boot()
+    assert (again.version, again.testing()) == (2, True)
