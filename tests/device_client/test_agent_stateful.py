@@ -124,4 +124,4 @@ class Device(RuleBasedStateMachine):
 
 
 TestDevice = Device.TestCase
-TestDevice.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestDevice.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
