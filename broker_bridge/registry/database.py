@@ -1,5 +1,6 @@
 """The registry's database: the lock, the connections, the schema brought up to date, transactions."""
 
+import hashlib
 import os
 import secrets
 import threading
@@ -109,12 +110,18 @@ def connect(url: URL) -> Engine:
         # forgotten what it reported, so every commit is synced: 0.3 ms more. Of reports, one commit serves
         # all that wait (`job_topics.desk`).
         connection.execute("PRAGMA synchronous=FULL")
+        # As PostgreSQL has it.
+        connection.create_function("md5", 1, _md5, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def revision(connection: Connection) -> str | None:

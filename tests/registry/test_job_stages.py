@@ -1,5 +1,6 @@
 """Stages of jobs in the registry: with the engine, devices' reports, tags and kills."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -256,8 +257,9 @@ def test_who_comes_first_is_spread(fleet: Fleet) -> None:
         chosen = tuple(sorted(fleet.states(f"j{i}")))
         assert len(chosen) == 2
         seen.add(chosen)
-    # That the same two of 190 pairs come twelve times is not to be expected before the sun goes out.
-    assert len(seen) > 1
+    assert len(seen) > 6
+    # And yet it is no chance: after a restart, or in another database, they are the same.
+    assert sorted(fleet.states("j0")) == sorted(sorted(NAMES, key=lambda name: _md5(f"j0/{name}"))[:2])
 
 
 def test_only_reports_that_matter_wake_the_engine(fleet: Fleet, registry: Registry) -> None:
@@ -272,6 +274,10 @@ def test_only_reports_that_matter_wake_the_engine(fleet: Fleet, registry: Regist
     assert [event for event in heard if isinstance(event, EngineDue)] == []
     fleet.report(things[2], "SUCCEEDED")
     assert [event for event in heard if isinstance(event, EngineDue)] != []
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 LIFE = """

@@ -579,7 +579,7 @@ class TestCancelAndDelete:
 
 def test_a_job_is_changed_while_it_has_not_ended(fleet: Fleet) -> None:
     fleet.job(groups=["masts"], config={"jobExecutionsRolloutConfig": {"maximumPerMinute": 1}})
-    # Who comes first is left to chance.
+    # Who comes first, a hash says.
     (first,) = fleet.states()
     second, third = sorted({"a", "b", "c"} - {first})
     fleet.report(first, "IN_PROGRESS")

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import select
 
+from broker_bridge.jobs import stages
 from broker_bridge.jobs.errors import JobError
 from broker_bridge.jobs.execution import FROM_DEVICE, JobStatus
+from broker_bridge.jobs.job import Job
+from broker_bridge.jobs.stages import PAUSED_TAG, STAGES_TAG
 from broker_bridge.registry.errors import MembershipNotAllowed
 from broker_bridge.registry.jobs import steps
 from broker_bridge.registry.jobs.tables import executions
@@ -52,12 +55,20 @@ configs = st.fixed_dictionaries(
     },
 )
 
+tags = st.fixed_dictionaries(
+    {},
+    optional={
+        STAGES_TAG: st.sampled_from(["20@100/100", "30@50:1m/60@60:20s/100", "50@1/100@70"]),
+        PAUSED_TAG: st.just(""),
+    },
+)
+
 
 class JobsMachine(RuleBasedStateMachine):
     """Jobs under all that operators, devices and time do to them."""
 
-    @initialize(config=configs, continuous=st.booleans())
-    def start(self, config: dict[str, Any], continuous: bool) -> None:
+    @initialize(config=configs, continuous=st.booleans(), tags=tags)
+    def start(self, config: dict[str, Any], continuous: bool, tags: dict[str, str]) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.url = f"sqlite:///{Path(self.folder.name) / 'registry.db'}"
         self.fleet = Fleet(Registry.open(self.url))
@@ -67,7 +78,7 @@ class JobsMachine(RuleBasedStateMachine):
         self.known: dict[str, tuple[str, int] | None] = dict.fromkeys(THINGS)
         # So that one cancellation, deletion or rollout takes several transactions.
         self.batch, steps.BATCH = steps.BATCH, 2
-        self.fleet.job("j0", groups=["up"], things=["d"], continuous=continuous, config=config)
+        self.fleet.job("j0", groups=["up"], things=["d"], continuous=continuous, config=config, tags=tags)
 
     def teardown(self) -> None:
         if hasattr(self, "fleet"):
@@ -86,14 +97,35 @@ class JobsMachine(RuleBasedStateMachine):
         group=st.sampled_from([(), ("up",), ("down",)]),
         continuous=st.booleans(),
         config=configs,
+        tags=tags,
     )
     def create(
-        self, job: str, direct: set[str], group: tuple[str, ...], continuous: bool, config: dict[str, Any]
+        self,
+        job: str,
+        direct: set[str],
+        group: tuple[str, ...],
+        continuous: bool,
+        config: dict[str, Any],
+        tags: dict[str, str],
     ) -> None:
         if direct or group:
             self.attempt(
-                self.fleet.job, job, things=sorted(direct), groups=group, continuous=continuous, config=config
+                self.fleet.job,
+                job,
+                things=sorted(direct),
+                groups=group,
+                continuous=continuous,
+                config=config,
+                tags=tags,
             )
+
+    @rule(job=jobs, tags=tags)
+    def tag(self, job: str, tags: dict[str, str]) -> None:
+        self.attempt(self.fleet.jobs.tagging.tag, job, tags)
+
+    @rule(job=jobs, keys=st.sets(st.sampled_from([STAGES_TAG, PAUSED_TAG])))
+    def untag(self, job: str, keys: set[str]) -> None:
+        self.attempt(self.fleet.jobs.tagging.untag, job, keys)
 
     @rule(data=st.data(), status=st.sampled_from(sorted(FROM_DEVICE)), step=st.none() | st.just(1))
     def report(self, data: st.DataObject, status: str, step: int | None) -> None:
@@ -176,6 +208,8 @@ class JobsMachine(RuleBasedStateMachine):
                 assert not job.counts.queued
             elif not job.continuous:
                 assert job.waiting or job.counts.pending, "or it is complete"
+            if job.status is JobStatus.IN_PROGRESS and not job.paused:
+                self.does_not_stand_still(job)
             if job.config.rollout.maximum is not None:
                 self.keeps_to_its_rate(job.number)
         told = fleet.told()
@@ -189,6 +223,19 @@ class JobsMachine(RuleBasedStateMachine):
             if work is not None:
                 due = work.execution.due_at
                 assert due is None or due > fleet.now
+
+    def does_not_stand_still(self, job: Job) -> None:
+        """What may be reached now, or a stage that soaks, has the engine come back."""
+        seen = stages.of(job, self.fleet.now)
+        if seen is None:
+            room, again_at = job.waiting, None
+        else:
+            assert not seen.failed
+            assert seen.place == job.place
+            room, again_at = seen.room, seen.again_at
+        if room or again_at is not None:
+            assert job.due_at is not None
+            assert again_at is None or job.due_at <= again_at
 
     def keeps_to_its_rate(self, number: int) -> None:
         with self.fleet.registry._database.reading() as connection:

@@ -53,7 +53,8 @@ def take_up(change: Change, job: Job, thing: str | None = None) -> None:
     waits = exists().where(
         job_waiting.c.job_number == job.number, job_waiting.c.thing_name == _THINGS.c.thing_name
     )
-    new = select(literal(job.number), _THINGS.c.thing_name, func.random()).where(
+    place = func.md5(literal(f"{job.job_id}/") + _THINGS.c.thing_name)
+    new = select(literal(job.number), _THINGS.c.thing_name, place).where(
         _is_target(targets(change.connection, job)),
         func.coalesce(last, Status.REMOVED) == Status.REMOVED,
         ~waits,

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
     Index,
     Integer,
@@ -117,8 +116,9 @@ job_waiting = Table(
     metadata,
     _number(),
     Column("thing_name", _name(), primary_key=True),
-    # Left to chance, and kept: who comes first is spread over sites, batches and whatever else names tell.
-    Column("place", Float, nullable=False, server_default="0"),
+    # The MD5 of job and thing: who comes first is spread over sites, batches and whatever else names tell,
+    # and is another in another job.
+    Column("place", _name(32), nullable=False, server_default=""),
     Index("job_waiting_by_thing", "thing_name"),
     Index("job_waiting_in_order", "job_number", "place", "thing_name"),
 )

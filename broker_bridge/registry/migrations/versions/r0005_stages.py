@@ -15,5 +15,6 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("jobs", sa.Column("stage", sa.Integer))
     op.add_column("jobs", sa.Column("passed_at", sa.DateTime(timezone=True)))
-    op.add_column("job_waiting", sa.Column("place", sa.Float, nullable=False, server_default="0"))
+    digest = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
+    op.add_column("job_waiting", sa.Column("place", digest, nullable=False, server_default=""))
     op.create_index("job_waiting_in_order", "job_waiting", ["job_number", "place", "thing_name"])
