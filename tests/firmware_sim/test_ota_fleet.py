@@ -28,6 +28,7 @@ LOSSY = LinkProfile(
 )
 QUICK = DeviceProfile(name="quick", save_every=8192, boot=0.05, patience=60.0)
 SLOW = DeviceProfile(name="slow", block_size=1024, flash=2000, boot=0.05, patience=60.0)
+# With the one of `Moment.TESTING` two cuts at most in a test boot: one less than there are tries.
 FRAIL = DeviceProfile(
     name="frail",
     block_size=1024,
