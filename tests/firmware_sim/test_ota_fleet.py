@@ -35,7 +35,7 @@ FRAIL = DeviceProfile(
     save_every=4096,
     boot=0.05,
     power_cut_every=0.4,
-    power_cuts=3,
+    power_cuts=1,
     patience=60.0,
 )
 IMAGE = random.Random(5).randbytes(60_001)
