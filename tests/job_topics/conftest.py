@@ -1,4 +1,4 @@
-"""A service on a real Mosquitto, for all tests of a module: each takes things and jobs of its own."""
+"""A service on a real Mosquitto, for all tests that ask no other: each takes things and jobs of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class World:
             self.iot.create_thing(thingName=name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory, no_real_aws: None) -> Iterator[World]:
     """A running service."""
     folder = tmp_path_factory.mktemp("service")

@@ -132,7 +132,7 @@ updates = st.builds(
 
 
 @given(st.lists(st.lists(reads | starts | updates, min_size=1, max_size=12), min_size=1, max_size=3))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_together_is_as_one_by_one(tmp_path: Path, template: Path, batches: list[list[Request]]) -> None:
     found: list[object] = []
     for name, size in (("together", None), ("alone", 1)):
