@@ -130,7 +130,7 @@ class Gate:
         self._store = store
         self.revalidate = store.revalidate
         self.head, self.check, self.check_quick = store.head, store.check, store.check_quick
-        self.put, self.close = store.put, store.close
+        self.put, self.close, self.presigned_url = store.put, store.close, store.presigned_url
         self.open = asyncio.Event()
         self.waiting = 0
         self._loop = asyncio.get_running_loop()

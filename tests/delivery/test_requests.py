@@ -28,6 +28,7 @@ class Failing:
         self._store = store
         self.revalidate = store.revalidate
         self.head, self.put, self.close = store.head, store.put, store.close
+        self.presigned_url = store.presigned_url
         self.errors: dict[str, Exception] = {}
 
     def check_quick(self, ref: ObjectRef) -> bool:
