@@ -199,6 +199,8 @@ class Agent:
     def _begin(self, job: "Execution") -> None:
         document = job.document or {}
         try:
+            if job.bound:
+                raise BadDocument(f"the job's messages do not fit this device's buffer of {job.bound} bytes")
             if KIND in document:
                 self._start(OtaFile(document))
                 return

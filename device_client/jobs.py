@@ -14,10 +14,16 @@ newer one takes its place. What is not answered is sent again after 4 s and then
 to five minutes: a question for ever, an update MAX_TRIES times while there is a session, after which it is
 given up.
 
+A job must not block the thing for ever because its messages are longer than what the device can hear. When
+the answer is too long (`device_client.mqtt.TOO_LONG`), the same is asked without the job's document, and to
+be sure that this is the job that was too long, with it once more: then it is NEXT with its `bound`.
+
 Source: AWS IoT developer guide, "Jobs device MQTT API"; DEVICES "Jobs and OTA".
 """
 
 import json
+
+from device_client.mqtt import TOO_LONG
 
 TYPE_CHECKING = False  # MicroPython has no `typing` to import it from
 if TYPE_CHECKING:
@@ -42,8 +48,11 @@ class Execution:
     """A job on this thing, as the service tells it. ValueError for fields that are not of AWS's types.
 
     `number`: its try of the job, from 1; `version`: what `expected_version` means; `details`: what was last
-    reported, text to text; `document`: the job document, or None where it was left out.
+    reported, text to text; `document`: the job document, or None where it was left out; `bound`: bytes of the
+    buffer that a message with that document does not fit, as text, else empty.
     """
+
+    bound = ""
 
     def __init__(self, fields: "dict[str, Any]") -> None:
         if not isinstance(fields, dict):
@@ -84,6 +93,8 @@ class Jobs:
         self._token, self._count, self._gap = token, 0, gap
         self._up = self._start = self._changed = False
         self._asked = ""  # token of the question that is under way
+        self._bound = ""  # it is asked without the document, which did not fit this
+        self._suspect: tuple[str, int] | None = None  # execution that was next after an answer was too long
         self._ask_at, self._ask_wait = now, FIRST_WAIT
         self._update: tuple[str, bytes, str] | None = None  # topic, payload, token
         self._update_at = self._update_wait = self._tries = 0
@@ -109,7 +120,7 @@ class Jobs:
         A job that was only looked at can still be refused as never begun.
         """
         self._ask_at, self._ask_wait, self._start, self._asked = now, FIRST_WAIT, start, ""
-        self._changed = False
+        self._changed, self._bound = False, ""
 
     def update(
         self,
@@ -147,7 +158,10 @@ class Jobs:
             # The same token while it is the same question: the answer to any of them will do.
             self._asked = self._asked or self._next_token()
             verb = "start-next" if self._start else "$next/get"
-            out.append((self._base + verb, json.dumps({"clientToken": self._asked}).encode()))
+            fields: dict[str, Any] = {"clientToken": self._asked}
+            if self._bound:
+                fields["includeJobDocument"] = False
+            out.append((self._base + verb, json.dumps(fields).encode()))
             self._ask_at = now + self._ask_wait
             self._ask_wait = min(LONGEST_WAIT, 2 * self._ask_wait)
         if self._update and now >= self._update_at:
@@ -167,6 +181,9 @@ class Jobs:
 
         What does not answer this run is counted and ignored.
         """
+        too_long = name.startswith(TOO_LONG)
+        if too_long:
+            name = name[len(TOO_LONG) :]
         if not name.startswith(self._base):
             return None
         *what, answer = name[len(self._base) :].split("/")
@@ -177,7 +194,10 @@ class Jobs:
             else:
                 self.ask(now)
             return None
-        if answer not in ("accepted", "rejected"):
+        if too_long and answer == "accepted" and what[-1] != "update" and self._asked and not self._bound:
+            self.ask(now)  # one that was to be taken at once is taken by now
+            self._bound = str(payload, "utf-8")
+        if too_long or answer not in ("accepted", "rejected"):
             return None
         try:
             fields = json.loads(str(payload, "utf-8"))
@@ -198,6 +218,13 @@ class Jobs:
         elif answer == "accepted":
             found = fields.get("execution")
             execution = Execution(found) if found else None
+            before, bound = self._suspect, self._bound
+            self._suspect = execution.key if execution and bound else None
+            if execution and bound:
+                if self._suspect != before:
+                    self.ask(now)
+                    return None
+                execution.bound = bound
             self.ask(now if self._changed else now + self._gap)
             return NEXT, execution
         return None  # a refusal passes, or an operator has to see to it: the question comes again

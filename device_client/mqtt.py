@@ -4,7 +4,8 @@ Whoever owns the socket does this, times in integer milliseconds that do not go 
 
     session.begin(now)               when a new connection stands
     session.filled(count, now)       when `count` bytes were read into `session.room()`
-    session.message()                then, until it is None: (topic, payload) of each message that is whole
+    session.message()                then, until it is None: (topic, payload) of each message that is whole,
+                                     and (TOO_LONG + topic, the buffer's size as text) of one that never is
     session.poll(now)                at `session.deadline`
     session.take(now)                after each of these and of `publish`: bytes to send, if any
 
@@ -14,6 +15,9 @@ the next `room`. BrokerUnreachable and SubscriptionRefused come out of `message`
 """
 
 from device_client.errors import DownloadError
+
+TOO_LONG = "#"
+"""What stands before the topic of a message that the buffer cannot hold: no topic of a message has it."""
 
 _REFUSALS = (
     "protocol version",
@@ -37,7 +41,8 @@ class Session:
 
     What is lost is asked for again, and a PUBACK for each block would cost more. `buffer`: what is read into,
     and so the bound on a message: block size + 200 bytes do for CBOR, more make fewer reads. A longer message
-    is left out as it streams in, and counted in `oversize`. `keepalive`: 2 to 65535 seconds, else ValueError;
+    is left out as it streams in, counted in `oversize`, and its topic told where the buffer can hold that.
+    `keepalive`: 2 to 65535 seconds, else ValueError;
     after half of it without a byte from the broker it is asked for one, after all of it it counts as gone;
     a session that does not stand within it counts as refused.
     """
@@ -110,7 +115,7 @@ class Session:
             self._end += count
 
     def message(self) -> "tuple[str, memoryview] | None":
-        """The next message, or None until more is read."""
+        """The next message, or None until more is read; of one that is too long, what the module says."""
         buffer, end = self._buffer, self._end
         while True:
             start = at = self._start
@@ -131,10 +136,7 @@ class Session:
             kind = buffer[start]
             if stop > end:
                 self._need = stop - start
-                if self._need > len(buffer):
-                    self.oversize += 1
-                    self._skip, self._start, self._end = stop - end, 0, 0
-                return None
+                return self._too_long(at, stop) if self._need > len(buffer) else None
             self._start = stop
             if kind >> 4 != 3:
                 self._control(kind, at, length)
@@ -150,13 +152,32 @@ class Session:
                     self._out.append(b"\x40\x02" + bytes(self._view[at:body]))
             if body > stop or kind & 4:
                 raise BrokerUnreachable("the broker sends what is not MQTT, or at QoS 2")
-            topic = self._view[name:at]
-            for place, raw in enumerate(self._raw):
-                if topic == raw:
-                    return self._topics[place], self._view[body:stop]
-            if self._filters and (topic == self._matched_raw or self._matches(bytes(topic))):
-                return self._matched, self._view[body:stop]
+            topic = self._topic(self._view[name:at])
+            if topic is not None:
+                return topic, self._view[body:stop]
             # Not ours: a broker's own notice, or what an access rule should have kept away.
+
+    def _too_long(self, at: int, stop: int) -> "tuple[str, memoryview] | None":
+        # Left out, but for its topic, which is waited for where there is room for it.
+        buffer, start, end = self._buffer, self._start, self._end
+        name = body = at + 2
+        if name <= end:
+            body += buffer[at] << 8 | buffer[at + 1]
+        if end < body <= min(stop, start + len(buffer)):
+            return None
+        publish = buffer[start] >> 4 == 3
+        topic = self._topic(self._view[name:body]) if publish and body <= end else None
+        self.oversize += 1
+        self._skip, self._start, self._end = stop - end, 0, 0
+        return None if topic is None else (TOO_LONG + topic, memoryview(str(len(buffer)).encode()))
+
+    def _topic(self, topic: memoryview) -> "str | None":
+        for place, raw in enumerate(self._raw):
+            if topic == raw:
+                return self._topics[place]
+        if self._filters and (topic == self._matched_raw or self._matches(bytes(topic))):
+            return self._matched
+        return None
 
     def _matches(self, raw: bytes) -> bool:
         try:

@@ -173,8 +173,8 @@ class Gateway:
         )
 
     def _message(self, name: str, payload: memoryview) -> None:
-        if len(payload) >= MESSAGE_BYTES:
-            self.too_long += 1
+        if name not in self._numbers or len(payload) >= MESSAGE_BYTES:
+            self.too_long += 1  # for its buffer, or for ours
         elif len(self._waiting) >= WAITING:
             self.dropped += 1
         else:

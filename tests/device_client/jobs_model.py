@@ -23,7 +23,7 @@ class Try:
     details: dict[str, str] = field(default_factory=dict)
     history: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, *, document: bool = True) -> dict[str, Any]:
         return {
             "jobId": self.job_id,
             "status": self.status,
@@ -32,7 +32,7 @@ class Try:
             "versionNumber": self.version,
             "executionNumber": self.number,
             **({"statusDetails": self.details} if self.details else {}),
-            "jobDocument": self.document,
+            **({"jobDocument": self.document} if document else {}),
         }
 
 
@@ -77,7 +77,8 @@ class JobsService:
         found = self.next()
         if found and what == "start-next" and found.status == "QUEUED":
             found.status, found.version = "IN_PROGRESS", found.version + 1
-        body = token | ({"execution": found.shown()} if found else {})
+        shown = found and found.shown(document=request.get("includeJobDocument", True))
+        body = token | ({"execution": shown} if shown else {})
         return [self._say(f"{what}/accepted", body)]
 
     def _update(self, what: str, request: dict[str, Any], token: dict[str, Any]) -> Message:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from device_client.agent import Agent
 from device_client.client import verifier
 from device_client.errors import SinkError
+from device_client.mqtt import TOO_LONG
 from device_client.platform import ImageRefused
 from device_client.resume import decode_record, encode_record
 from device_client.sinks import Record
@@ -24,6 +25,7 @@ from tests.device_client.model import Message, Service
 THING, MODEL = "mast", "M1"
 BLOCK_SIZE = 256
 SLOT = 8192
+BUFFER = 4096
 HEAD = struct.Struct(">4sI")
 KEY = ec.derive_private_key(0xA6E27, ec.SECP256R1())
 STRANGER = ec.derive_private_key(0x57A2, ec.SECP256R1())
@@ -287,7 +289,10 @@ class World:
             return
         if self.network:
             self.now += self.pace
-            agent.message(*self.network.pop(0))
+            topic, payload = self.network.pop(0)
+            if len(topic) + len(payload) > BUFFER:
+                topic, payload = TOO_LONG + topic, b"%d" % BUFFER
+            agent.message(topic, payload)
         else:
             self.now += max(1, wait)
 

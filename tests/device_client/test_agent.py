@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.device_client.jobs_model import ota_document
-from tests.device_client.ota_world import BLOCK_SIZE, STRANGER, World, image, sign
+from tests.device_client.jobs_model import Try, ota_document
+from tests.device_client.ota_world import BLOCK_SIZE, BUFFER, STRANGER, World, image, sign
 
 NEW = image(2)
 BLOCKS = -(-len(NEW) // BLOCK_SIZE)
@@ -155,6 +155,58 @@ class TestNotForThisDevice:
         world.run()
         assert (job.status, job.details["reason"]) == ("FAILED", "rejected: the loader does not trust it")
         assert world.version == 1
+
+
+class TestTooLong:
+    """Jobs whose messages the device cannot hear."""
+
+    REASON = "rejected: the job's messages do not fit this device's buffer of 4096 bytes"
+
+    def long(self, world: World, job_id: str = "long") -> Try:
+        return world.jobs.create(job_id, {"steps": "x" * BUFFER})
+
+    def test_are_refused_and_others_go_on(self, world: World) -> None:
+        first, second, job = self.long(world), self.long(world, "longer"), world.update(NEW)
+        world.run()
+        for one in (first, second):
+            assert one.history == [("REJECTED", {"reason": self.REASON})]
+        assert (job.status, world.version) == ("SUCCEEDED", 2)
+
+    def test_are_refused_when_they_come(self, world: World) -> None:
+        world.run()
+        job = self.long(world)
+        began = world.now
+        world.run()
+        assert job.status == "REJECTED"
+        assert world.now < began + 60_000, "at once"
+
+    def test_that_somebody_has_begun_fail(self, world: World) -> None:
+        job = self.long(world)
+        job.status = "IN_PROGRESS"
+        world.run()
+        assert job.history == [("FAILED", {"reason": self.REASON})]
+
+    def test_are_confirmed_by_the_version_that_they_brought(self, world: World) -> None:
+        """One that hears less than the version before."""
+        job = world.update(NEW)
+        world.run(until=world.testing)
+        job.document["more"] = "x" * BUFFER
+        world.run()
+        assert (job.status, world.version, world.testing()) == ("SUCCEEDED", 2, False)
+
+    def test_while_another_is_under_way(self, world: World) -> None:
+        """What is too long is not held against the job that takes its place."""
+        for steps in range(60):
+            other = World()
+            long = self.long(other)
+            for _ in range(steps):
+                other.step()
+            if long.status == "QUEUED":
+                other.jobs.end(long, "CANCELED")
+            job = other.update(NEW)
+            other.run()
+            assert (job.status, other.version) == ("SUCCEEDED", 2), steps
+        assert long.status == "REJECTED"
 
 
 class TestTestBoot:

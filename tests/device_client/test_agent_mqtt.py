@@ -1,6 +1,7 @@
 """The agent on CPython, against the real service over a real broker."""
 
 import asyncio
+import json
 import random
 import struct
 import threading
@@ -108,6 +109,9 @@ def test_a_program_is_kept_updated(site: OtaSite, tmp_path: Path) -> None:
     assert site.ended("hello", "mast") == ("SUCCEEDED", {"said": "hello"})
     site.iot.create_job(jobId="odd", targets=[arn], document='{"kind":"odd"}')
     assert site.ended("odd", "mast")[0] == "REJECTED"
+    site.iot.create_job(jobId="long", targets=[arn], document=json.dumps({"kind": "x" * 20_000}))
+    reason = "rejected: the job's messages do not fit this device's buffer of 18432 bytes"
+    assert site.ended("long", "mast") == ("REJECTED", {"reason": reason})
     # The broker goes and comes back, and everybody finds it again.
     site.broker.kill()
     site.broker.restart()
@@ -137,6 +141,7 @@ def test_beside_other_things(site: OtaSite, tmp_path: Path) -> None:
     slots = FolderSlots(str(tmp_path), "M1", identify, HEAD.size, lambda: None, sink=FileSink)
     slots.install(image(1))
     slots.boot()
+    site.iot.create_job(jobId="async-long", targets=[arn], document=json.dumps({"kind": "x" * 6144}))
     site.update("async", image(2), KEY, arn)
 
     async def life() -> int:
@@ -163,3 +168,5 @@ def test_beside_other_things(site: OtaSite, tmp_path: Path) -> None:
     again = FolderSlots(str(tmp_path), "M1", identify, HEAD.size, lambda: None)
     again.boot()
     assert (again.version, again.testing()) == (2, True)
+    reason = "rejected: the job's messages do not fit this device's buffer of 6144 bytes"
+    assert site.ended("async-long", "async") == ("REJECTED", {"reason": reason})

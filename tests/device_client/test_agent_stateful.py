@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.device_client.jobs_model import ENDED, Try, ota_document
-from tests.device_client.ota_world import STRANGER, World, image, sign
+from tests.device_client.ota_world import BUFFER, STRANGER, World, image, sign
 
 
 class Device(RuleBasedStateMachine):
@@ -19,6 +19,7 @@ class Device(RuleBasedStateMachine):
         self.of: dict[int, Try] = {}  # by the version that a try's image has
         self.confirmed = 1
         self.good = {image(1)}  # that may run
+        self.long: list[Try] = []  # whose document the device cannot hear
 
     def create(self, version: int, content: bytes, signature: bytes) -> None:
         self.made += 1
@@ -40,6 +41,11 @@ class Device(RuleBasedStateMachine):
     def forged_update(self) -> None:
         content = image(100 + self.made)
         self.create(100 + self.made, content, sign(content, STRANGER))
+
+    @precondition(lambda self: len(self.long) < 3)
+    @rule()
+    def job_that_is_too_long(self) -> None:
+        self.long.append(self.world.jobs.create(f"long{len(self.long)}", {"steps": "x" * BUFFER}))
 
     @rule(count=st.integers(1, 60))
     def goes_on(self, count: int) -> None:
@@ -102,6 +108,15 @@ class Device(RuleBasedStateMachine):
                 assert self.confirmed >= version
                 assert one.details["reason"] == f"accepted  v0.0.{version}"
 
+    @invariant()
+    def what_fits_is_not_refused_as_too_long(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        long = {one.job_id for one in self.long}
+        for one in self.world.jobs.tries:
+            refused = "do not fit" in one.details.get("reason", "")
+            assert refused == (one.job_id in long and one.status in ("FAILED", "REJECTED"))
+
     def teardown(self) -> None:
         """Whatever happened: with power and a network every job comes to an end."""
         if not hasattr(self, "world"):
@@ -114,6 +129,7 @@ class Device(RuleBasedStateMachine):
         assert not world.testing()
         self.what_runs_is_genuine_and_never_older()
         self.what_succeeded_runs()
+        self.what_fits_is_not_refused_as_too_long()
         # And it still takes updates.
         version = 50 + self.made
         content = image(version)

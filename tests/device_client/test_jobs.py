@@ -21,6 +21,7 @@ from device_client.jobs import (
     Jobs,
     NoAnswer,
 )
+from device_client.mqtt import TOO_LONG
 
 BASE = "$aws/things/mast/jobs/"
 SHOWN = {"jobId": "j", "status": "QUEUED", "executionNumber": 2, "versionNumber": 5, "jobDocument": {"a": 1}}
@@ -132,6 +133,91 @@ class TestNext:
         assert jobs.poll(FIRST_WAIT) != [], "it asks again"
 
 
+class TestTooLong:
+    """An answer that the device's buffer does not hold."""
+
+    LEFT_OUT = {name: value for name, value in SHOWN.items() if name != "jobDocument"}  # noqa: RUF012
+
+    def left_out(self, jobs: Jobs, what: str = "$next/get/accepted") -> None:
+        assert jobs.receive(TOO_LONG + BASE + what, b"4096", 0) is None
+
+    def bare(self, jobs: Jobs, number: int, **changes: Any) -> Any:
+        """The answer to the question without the document, which is asked now."""
+        assert asked(jobs) == ("$next/get", {"clientToken": f"t-{number}", "includeJobDocument": False})
+        body = {"clientToken": f"t-{number}", "execution": self.LEFT_OUT | changes}
+        return say(jobs, "$next/get/accepted", body)
+
+    def test_is_asked_without_the_document_and_once_more_to_be_sure(self) -> None:
+        jobs = connected()
+        asked(jobs)
+        self.left_out(jobs)
+        assert self.bare(jobs, 2) is None
+        assert asked(jobs) == ("$next/get", {"clientToken": "t-3"})
+        self.left_out(jobs)
+        event, found = self.bare(jobs, 4)
+        assert (event, found.key, found.document, found.bound) == (NEXT, ("j", 2), None, "4096")
+        assert asked(jobs, GAP) == ("$next/get", {"clientToken": "t-5"})
+
+    def test_a_job_that_took_its_place_meanwhile_is_heard(self) -> None:
+        jobs = connected()
+        asked(jobs)
+        self.left_out(jobs)
+        assert self.bare(jobs, 2, jobId="short") is None
+        asked(jobs)
+        body = {"clientToken": "t-3", "execution": SHOWN | {"jobId": "short"}}
+        found = say(jobs, "$next/get/accepted", body)[1]
+        assert (found.job_id, found.document, found.bound) == ("short", {"a": 1}, "")
+        # Nor is what was once suspected held against it.
+        jobs.ask(0)
+        asked(jobs)
+        self.left_out(jobs)
+        assert self.bare(jobs, 5, jobId="short") is None
+
+    def test_a_job_that_is_gone_meanwhile_is_nothing(self) -> None:
+        jobs = connected()
+        asked(jobs)
+        self.left_out(jobs)
+        asked(jobs)
+        assert say(jobs, "$next/get/accepted", {"clientToken": "t-2"}) == (NEXT, None)
+
+    def test_a_notice_is_one_all_the_same(self) -> None:
+        jobs = connected()
+        asked(jobs)
+        say(jobs, "$next/get/accepted", {"clientToken": "t-1"})
+        self.left_out(jobs, "notify-next")
+        assert asked(jobs) == ("$next/get", {"clientToken": "t-2"})
+
+    def test_a_job_that_was_taken_at_once(self) -> None:
+        jobs = connected()
+        jobs.ask(0, start=True)
+        asked(jobs)
+        self.left_out(jobs, "start-next/accepted")
+        assert self.bare(jobs, 2, status=IN_PROGRESS) is None
+
+    @pytest.mark.parametrize("what", ["$next/get/rejected", "j/update/accepted", "x", ""])
+    def test_other_messages_say_nothing(self, what: str) -> None:
+        jobs = connected()
+        asked(jobs)
+        self.left_out(jobs, what)
+        assert jobs.poll(0) == []
+
+    def test_nor_do_answers_that_nobody_waits_for(self) -> None:
+        jobs = connected()
+        asked(jobs)
+        say(jobs, "$next/get/accepted", {"clientToken": "t-1"})
+        self.left_out(jobs)
+        assert jobs.poll(0) == []
+
+    def test_without_end_it_is_no_flood(self) -> None:
+        """Answers that are too long even without the document."""
+        jobs, sent, now = connected(), 0, 0
+        while now < 3_600_000:
+            sent += len(jobs.poll(now))
+            self.left_out(jobs)
+            now = max(now, jobs.deadline)
+        assert sent < 30
+
+
 class TestUpdate:
     """What is reported."""
 
@@ -223,16 +309,17 @@ ANSWERS = st.fixed_dictionaries(
 
 
 @given(
+    st.sampled_from(["", TOO_LONG]),
     st.sampled_from(["$next/get", "start-next", "j/update", "notify-next", "x", ""]),
     st.sampled_from(["/accepted", "/rejected", "", "/else"]),
     st.binary(max_size=60) | (ANSWERS | JSON).map(lambda value: json.dumps(value).encode()),
 )
-def test_whatever_comes_is_an_event_or_nothing(what: str, answer: str, payload: bytes) -> None:
+def test_whatever_comes_is_an_event_or_nothing(mark: str, what: str, answer: str, payload: bytes) -> None:
     jobs = connected()
     jobs.poll(0)
     jobs.update(Execution(SHOWN), IN_PROGRESS, {}, 0)
     jobs.poll(0)
-    event = jobs.receive(BASE + what + answer, payload, 0)
+    event = jobs.receive(mark + BASE + what + answer, b"4096" if mark else payload, 0)
     assert event is None or event[0] in (NEXT, ACCEPTED, REFUSED)
     assert jobs.receive("$aws/things/other/jobs/" + what + answer, payload, 0) is None
     assert jobs.deadline >= 0

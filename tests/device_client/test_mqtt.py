@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_client.mqtt import BrokerUnreachable, Session, SubscriptionRefused
+from device_client.mqtt import TOO_LONG, BrokerUnreachable, Session, SubscriptionRefused
 
 TOPICS = ["a/data", "a/description"]
 CONNACK = b"\x20\x02\x00\x00"
@@ -117,8 +117,12 @@ class TestHearing:
         one = standing(buffer)
         packets = [publish(*message) for message in messages]
         heard = feed(one, b"".join(packets), sizes)
+        told = [
+            message[:2] if len(raw) <= buffer else (TOO_LONG + message[0], b"%d" % buffer)
+            for message, raw in zip(messages, packets, strict=True)
+        ]
         fitting = [message for message, raw in zip(messages, packets, strict=True) if len(raw) <= buffer]
-        assert heard == [(topic, payload) for topic, payload, _ in fitting if topic in TOPICS]
+        assert heard == [one for one in told if one[0].removeprefix(TOO_LONG) in TOPICS]
         assert one.oversize == len(messages) - len(fitting)
         assert one.take(0) == b"\x40\x02\x00\x07" * sum(qos for _, _, qos in fitting)
 
@@ -229,6 +233,18 @@ class TestWildcards:
     def test_and_no_other(self, topic: str) -> None:
         one = self.one()
         assert feed(one, publish("a/x/data", b"") + publish(topic, b"p")) == [("a/x/data", b"")]
+
+    def test_tell_which_message_was_too_long(self) -> None:
+        topics = ["a/x/data", "a/x/other", "b/1/2", "c"]
+        long = b"".join(publish(topic, bytes(300)) for topic in topics)
+        expected = [(TOO_LONG + topic, b"300") for topic in topics if topic != "a/x/other"]
+        assert feed(self.one(), long + publish("c", b"p")) == [*expected, ("c", b"p")]
+        assert feed(self.one(), long + publish("c", b"p"), [1] * 2000) == [*expected, ("c", b"p")]
+
+    def test_a_topic_that_is_too_long_itself_is_none(self) -> None:
+        one = self.one()
+        assert feed(one, publish("a/" + "x" * 300 + "/data", b"p") + publish("c", b"p")) == [("c", b"p")]
+        assert one.oversize == 1
 
     def test_what_is_no_text_is_no_topic(self) -> None:
         with pytest.raises(BrokerUnreachable, match="not MQTT"):

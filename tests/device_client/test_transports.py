@@ -19,7 +19,7 @@ from device_client.async_transport import AsyncTransport, run_async
 from device_client.clock import now
 from device_client.download import Download
 from device_client.fetch import Fetch, run
-from device_client.mqtt import BrokerUnreachable, Session, SubscriptionRefused
+from device_client.mqtt import TOO_LONG, BrokerUnreachable, Session, SubscriptionRefused
 from device_client.sinks import MemorySink
 from device_client.socket_transport import SocketTransport
 from device_client.transport import Transport
@@ -117,14 +117,14 @@ def test_tls(kind: str, mosquitto: MosquittoFactory, tmp_path: Path) -> None:
         device.call("open")
 
 
-def test_what_is_too_long_is_left_out(kind: str, broker: MosquittoServer, publisher: Device) -> None:
+def test_of_what_is_too_long_the_topic_is_told(kind: str, broker: MosquittoServer, publisher: Device) -> None:
     with Device(kind, broker.port, ["t"], buffer=1000) as device:
         device.call("open")
         for payload in (b"short", bytes(500_000), b"next"):
             publisher.transport.send("t", payload)
         publisher.call("wait", 0)
-        device.until(lambda: len(device.heard) == 2)
-        assert device.heard == [("t", b"short"), ("t", b"next")]
+        device.until(lambda: len(device.heard) == 3)
+        assert device.heard == [("t", b"short"), (TOO_LONG + "t", b"1000"), ("t", b"next")]
         assert device.session.oversize == 1
 
 

@@ -1,5 +1,6 @@
 """The OTA agent on MicroPython: whole updates with the real service, from boot to boot."""
 
+import json
 import random
 import subprocess
 import threading
@@ -128,6 +129,11 @@ def test_a_board_is_updated(
         assert site.ended(job, thing) == (
             "FAILED",
             {"reason": "rejected: its signature does not verify"},
+        ), board.said
+        site.iot.create_job(jobId=f"long-{bits}", targets=[arn], document=json.dumps({"steps": "x" * 30_000}))
+        assert site.ended(f"long-{bits}", thing) == (
+            "REJECTED",
+            {"reason": "rejected: the job's messages do not fit this device's buffer of 6144 bytes"},
         ), board.said
     finally:
         board.stop()
