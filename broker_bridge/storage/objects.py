@@ -24,10 +24,12 @@ Bytes = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as it is now. `size` in bytes; `etag` without quotes."""
+    """An object as it is now. `size` in bytes; `etag` without quotes; `version_id` where the bucket keeps
+    versions."""
 
     size: int
     etag: str
+    version_id: str | None = None
 
 
 class StorageError(Exception):
@@ -61,7 +63,7 @@ class ObjectStore(Protocol):
     """Seconds for which a check is trusted; 0 where checks are cheap and done at every request."""
 
     def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectInfo:
-        """The object's size and ETag now. BucketMissing, ObjectMissing, ObjectForbidden, StoreUnavailable."""
+        """The object as it is now. BucketMissing, ObjectMissing, ObjectForbidden, StoreUnavailable."""
 
     def check_quick(self, ref: ObjectRef) -> bool:
         """True if a look of a few microseconds proves that the object is still `ref`'s bytes.

@@ -110,7 +110,7 @@ class S3Store:
 
         def attempt(_: float) -> ObjectInfo:
             answer = self._head(names)
-            return ObjectInfo(int(answer["ContentLength"]), _etag(answer))
+            return _info(int(answer["ContentLength"]), answer)
 
         return self._persist(names, attempt)
 
@@ -175,7 +175,7 @@ class S3Store:
         def attempt(_: float) -> ObjectInfo:
             source.seek(start)
             body = ReadFileChunk(source, size, start + size) if size else b""
-            return ObjectInfo(size, _etag(self._client.put_object(**names, Body=body, ContentLength=size)))
+            return _info(size, self._client.put_object(**names, Body=body, ContentLength=size))
 
         return self._persist(names, attempt)
 
@@ -252,6 +252,12 @@ def _meaning(error: ClientError, what: str, pinned: bool) -> StorageError | None
     if status >= 500 or status in _PASSING or code == "RequestTimeout":
         return None
     return StoreUnavailable(message)
+
+
+def _info(size: int, answer: Any) -> ObjectInfo:
+    # "null" is the id of what was stored while versioning was off: the next such object has it too.
+    version_id = answer.get("VersionId")
+    return ObjectInfo(size, _etag(answer), None if version_id == "null" else version_id)
 
 
 def _etag(answer: Any) -> str:

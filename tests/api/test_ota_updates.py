@@ -13,6 +13,8 @@ from tests.api.engine import settle
 from tests.api.ota import IMAGE, STREAM, Updates, a_file, by_profile, custom
 from tests.api.running import REGION, ROLE, Running, arn, file_entry, refused
 from tests.ota.making import certificate_pem, making, openssl, pem, private_key, profiles, public_pem
+from tests.support import faults
+from tests.support.faults import FaultProxy
 from tests.support.moto import REGION as S3_REGION
 from tests.support.moto import MotoServer
 from tests.support.waiting import wait_until
@@ -272,19 +274,23 @@ def test_objects_of_s3_and_their_versions(in_s3: Updates, moto_s3: MotoServer) -
     s3, bucket = moto_s3.client(), moto_s3.bucket()
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket=bucket, Key="a/b c", Body=IMAGE)["VersionId"]
-    second = s3.put_object(Bucket=bucket, Key="a/b c", Body=b"newer")
+    second = s3.put_object(Bucket=bucket, Key="a/b c", Body=b"newer")["VersionId"]
     updates, registry, store = in_s3, in_s3.api.registry, in_s3.api.context.store
     pinned = {"s3Location": {"bucket": bucket, "key": "a/b c", "version": first}}
     newest = {"s3Location": {"bucket": bucket, "key": "a/b c"}}
     both = {"protocols": ["MQTT", "HTTP"]}
     updates.create("pinned", a_file(fileLocation=pinned, **by_profile()), **both)
     updates.create("newest", a_file(fileLocation=newest, **by_profile()), **both)
+    s3.put_object(Bucket=bucket, Key="a/b c", Body=b"newest")
     with making(registry, store, profiles("ecdsa")):
         stream = updates.made("pinned")["otaUpdateFiles"][0]["fileLocation"]["stream"]["streamId"]
         assert updates.iot.describe_stream(streamId=stream)["streamInfo"]["files"] == [
             {"fileId": 0, **pinned}
         ]
-        updates.made("newest")
+        file = updates.made("newest")["otaUpdateFiles"][0]["fileLocation"]
+        assert file["s3Location"] == newest["s3Location"], "as it was given"
+        described = updates.iot.describe_stream(streamId=file["stream"]["streamId"])["streamInfo"]
+        assert described["files"][0]["s3Location"] == {**newest["s3Location"], "version": second}
         # What is signed is what was there when it was asked for, and no newer one.
         key = public_pem(private_key("ecdsa"))
         for name, content in (("pinned", IMAGE), ("newest", b"newer")):
@@ -292,14 +298,43 @@ def test_objects_of_s3_and_their_versions(in_s3: Updates, moto_s3: MotoServer) -
             assert file["filesize"] == len(content)
             digest = hashlib.sha256(content).digest()
             assert verifies(key, "sig-sha256-ecdsa", digest, file["sig-sha256-ecdsa"])
-        etag = second["ETag"].strip('"')
         url = f"${{aws:iot:s3-presigned-url-v2:https://s3.{REGION}.amazonaws.com/{bucket}/a/b%20c?"
         assert updates.document("pinned")["files"][0]["update_data_url"] == f"{url}versionId={first}}}"
-        assert updates.document("newest")["files"][0]["update_data_url"] == f"{url}etag={etag}}}"
-    updates.create("overwritten", a_file(fileLocation=newest, **by_profile()))
-    s3.put_object(Bucket=bucket, Key="a/b c", Body=b"newest")
-    with making(registry, store, profiles("ecdsa")):
-        assert updates.failed("overwritten")["code"] == "ETagMismatch"
+        assert updates.document("newest")["files"][0]["update_data_url"] == f"{url}versionId={second}}}"
     missing = {"s3Location": {"bucket": bucket, "key": "x"}}
     code, _, _ = refused(lambda: updates.create("missing", a_file(fileLocation=missing)))
     assert code == "ResourceNotFoundException"
+
+
+def test_objects_of_s3_without_versions(in_s3: Updates, moto_s3: MotoServer) -> None:
+    s3, bucket = moto_s3.client(), moto_s3.bucket()
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=IMAGE)["ETag"].strip('"')
+    updates, registry, store = in_s3, in_s3.api.registry, in_s3.api.context.store
+    file = a_file(fileLocation={"s3Location": {"bucket": bucket, "key": "k"}}, **by_profile())
+    updates.create("u", file, protocols=["HTTP"])
+    with making(registry, store, profiles("ecdsa")):
+        updates.made("u")
+    assert updates.document("u")["files"][0]["update_data_url"].endswith(f"/{bucket}/k?etag={etag}}}")
+    updates.create("overwritten", file)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"newer")
+    with making(registry, store, profiles("ecdsa")):
+        assert updates.failed("overwritten")["code"] == "ETagMismatch"
+
+
+def test_a_version_that_the_service_may_not_read(tmp_path: Path, moto_s3: MotoServer) -> None:
+    s3, bucket = moto_s3.client(), moto_s3.bucket()
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=bucket, Key="k", Body=IMAGE)
+    proxy = FaultProxy(moto_s3.endpoint_url)
+    proxy.always = lambda exchange: (
+        faults.status(403)(exchange) if "versionId" in exchange.path else exchange.answer(exchange.forward())
+    )
+    running = Running(tmp_path, store=S3Store(endpoint_url=proxy.endpoint_url, region=S3_REGION))
+    try:
+        file = a_file(fileLocation={"s3Location": {"bucket": bucket, "key": "k"}})
+        code, message, _ = refused(lambda: Updates(running).create("u", file))
+        assert code == "UnauthorizedException"
+        assert message.startswith("files[0].fileLocation.s3Location: the service may not read version")
+    finally:
+        running.close()
+        proxy.close()

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
+from device_client.client import download
 from tests.api.running import Running, arn
 from tests.api.running import refused as refusal
 from tests.conftest import MosquittoFactory
 from tests.sluice.support import Service, sluice
+from tests.support.moto import MotoServer
 from tests.support.waiting import free_port, wait_until
 
 DATA = os.urandom(150_000)
@@ -181,3 +183,30 @@ def test_settings_that_make_no_sense(tmp_path: Path, table: str, message: str) -
     result = sluice(["config"], tmp_path)
     assert result.returncode == 2
     assert message in result.stderr
+
+
+def test_an_update_of_a_version_in_s3_that_is_overwritten(
+    tmp_path: Path, mosquitto: MosquittoFactory, moto_s3: MotoServer
+) -> None:
+    """The signed bytes come over MQTT and HTTP all the same."""
+    s3, bucket, broker = moto_s3.client(), moto_s3.bucket(), mosquitto().url
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=bucket, Key="fw.bin", Body=DATA)
+    with Service(tmp_path, "--broker", broker, "--s3-endpoint", moto_s3.endpoint_url) as service:
+        iot = client(service, "iot")
+        iot.create_thing(thingName="mast-1")
+        iot.create_ota_update(
+            otaUpdateId="u",
+            targets=[THING],
+            protocols=["MQTT", "HTTP"],
+            roleArn=ROLE,
+            files=[{"fileName": "/fw", "fileLocation": {"s3Location": {"bucket": bucket, "key": "fw.bin"}}}],
+        )
+        s3.put_object(Bucket=bucket, Key="fw.bin", Body=DATA[::-1])
+        document = document_of(service, "AFR_OTA-u")["afr_ota"]
+        (file,) = document["files"]
+        s3.delete_object(Bucket=bucket, Key="fw.bin")
+        assert file["update_data_url"].startswith(f"{moto_s3.endpoint_url}/{bucket}/fw.bin?")
+        assert fetch(file["update_data_url"]) == (200, DATA)
+        download(broker, thing="mast-1", stream=document["streamname"], out=tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == DATA

@@ -100,6 +100,9 @@ def test_versions_are_pinned(store: S3Store, proxy: FaultProxy, moto_s3: MotoSer
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = client.put_object(Bucket=bucket, Key="k", Body=b"first")
     client.put_object(Bucket=bucket, Key="k", Body=b"second")
+    third = store.put(bucket, "k", io.BytesIO(b"third"), 5)
+    assert third == store.head(bucket, "k")
+    assert third.version_id not in (None, first["VersionId"])
     marker = client.delete_object(Bucket=bucket, Key="k")
     ref = ObjectRef(bucket, "k", first["ETag"].strip('"'), first["VersionId"])
     assert store.head(bucket, "k", ref.version_id).size == 5
@@ -113,6 +116,20 @@ def test_versions_are_pinned(store: S3Store, proxy: FaultProxy, moto_s3: MotoSer
             store.check(ObjectRef(bucket, "k", ref.etag, gone))
         with pytest.raises(ObjectMissing):
             store.read(ObjectRef(bucket, "k", ref.etag, gone), 0, 1)
+
+
+def test_what_has_no_version_is_told_without(
+    store: S3Store, proxy: FaultProxy, moto_s3: MotoServer, ref: ObjectRef
+) -> None:
+    assert store.head(ref.bucket, ref.key).version_id is None
+
+    def suspended(exchange: faults.Exchange) -> None:
+        answer = exchange.forward()
+        answer.headers["x-amz-version-id"] = "null"
+        exchange.answer(answer)
+
+    proxy.inject(suspended)
+    assert store.head(ref.bucket, ref.key).version_id is None
 
 
 def test_a_store_that_ignores_version_ids_is_found_out(

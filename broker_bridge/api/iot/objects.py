@@ -22,7 +22,7 @@ from broker_bridge.storage.objects import (
 
 
 def head(context: Context, where: str, bucket: str, key: str, version: str | None) -> ObjectInfo:
-    """The object's size and ETag; `where` is the member that names it.
+    """The object as it is now; `where` is the member that names it.
 
     ResourceNotFoundException, UnauthorizedException, ServiceUnavailableException.
     """

@@ -68,11 +68,13 @@ def create_ota_update(
 ) -> dict[str, object]:
     """An update, CREATE_PENDING; its stream and its job follow, and with the job the devices hear of it.
 
-    Its files are what their objects are now: one that is overwritten before it is signed fails the update,
-    one that is overwritten later is not delivered. Here is refused what can be seen at once; what shows only
-    as objects are read is told by `errorInfo`. ResourceAlreadyExistsException, also for a job that has the
-    update's id; ResourceNotFoundException for targets, streams and their files, buckets and objects;
-    UnauthorizedException, LimitExceededException, InvalidRequestException, ServiceUnavailableException.
+    Its files are what their objects are now. In a bucket that keeps versions it is this version that is
+    signed and delivered, whatever is stored later; else an object that is overwritten before it is signed
+    fails the update, and one that is overwritten later is not delivered. Here is refused what can be seen at
+    once; what shows only as objects are read is told by `errorInfo`. ResourceAlreadyExistsException, also for
+    a job that has the update's id; ResourceNotFoundException for targets, streams and their files, buckets
+    and objects; UnauthorizedException, LimitExceededException, InvalidRequestException,
+    ServiceUnavailableException.
     """
     if len(ota_update_id) > MAX_ID:
         raise InvalidRequestException(
@@ -331,6 +333,10 @@ def _located(
         s3 = location["s3Location"]
         bucket, key, version = s3["bucket"], s3["key"], s3.get("version")
         info = objects.head(context, f"{where}.s3Location", bucket, key, version)
+        if version is None and info.version_id is not None:
+            # To read a version takes a permission of its own in S3: what lacks it is told now.
+            version = info.version_id
+            info = objects.head(context, f"{where}.s3Location", bucket, key, version)
         limit = context.limits.file_bytes
         if limit is not None and info.size > limit:
             raise LimitExceededException(
