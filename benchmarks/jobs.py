@@ -52,8 +52,9 @@ def _requests(quick: bool) -> list[Row]:
         with shop.broker() as broker, shop.service(broker.url) as service:
             client = _client(service.http)
             for number in range(JOBS):
+                # One after the other, so that for each device they are next in the order in which it takes them.
                 _create(client, f"job-{number}")
-            _until_queued(client, f"job-{JOBS - 1}", devices)
+                _until_queued(client, f"job-{number}", devices)
             _until_told(service)
             spec = {"host": broker.host, "port": broker.port, "devices": devices, "rate": RATE}
             with Program("jobs", **spec) as fleet:
@@ -199,6 +200,9 @@ def _asks(device: int) -> Iterator[tuple[str, dict[str, object]]]:
     """What a device asks: a read, a report, a read, … and only for more when all its jobs are done."""
     start = f"$aws/things/{_thing(device)}/jobs"
     reports = REPORTS[device % len(REPORTS)]
+    if device % 2:
+        # Out of step with the others: or all would report at once, and then all read.
+        yield f"{start}/$next/get", {}
     for job in range(JOBS):
         for number in range(1, reports + 1):
             yield (f"{start}/get", {}) if number % 3 else (f"{start}/$next/get", {})

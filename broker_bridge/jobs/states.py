@@ -110,8 +110,10 @@ def check_details(details: Mapping[str, str]) -> None:
             raise InvalidJob(
                 f"statusDetails[{key}]: length {len(value)} is not within 1 and {MAX_DETAIL_VALUE}"
             )
-        # Not `isprintable`, which refuses spaces other than the common one; AWS's pattern is [^\p{C}]+.
-        if any(unicodedata.category(character).startswith("C") for character in value):
+        # `isprintable` alone would refuse spaces other than the common one; AWS's pattern is [^\p{C}]+.
+        if not value.isprintable() and any(
+            unicodedata.category(character).startswith("C") for character in value
+        ):
             raise InvalidJob(f"statusDetails[{key}]: a control or unassigned character in it")
 
 

@@ -40,11 +40,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Aware, in UTC."""
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """How what the program works with becomes a driver's value."""
+        if dialect.name != "sqlite":
+            return super().bind_processor(dialect)
+        return lambda value: _to_sqlite(self.process_bind_param(value, dialect))
+
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         """How a driver's value becomes what the program works with."""
         if dialect.name != "sqlite":
             return super().result_processor(dialect, coltype)
         return _from_sqlite
+
+
+def _to_sqlite(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _from_sqlite(text: str | None) -> datetime | None:

@@ -151,7 +151,7 @@ class Change(Books):
                 "of_job": job.number,
                 "of_thing": after.thing,
                 "of_number": after.number,
-                **rows.execution_values(after),
+                **rows.changing_values(after),
             }
         )
         due = after.due_at

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from broker_bridge.jobs.abort import Tally
 from broker_bridge.jobs.errors import ExecutionNotFound, JobNotFound
@@ -18,7 +18,27 @@ _MILLISECOND = timedelta(milliseconds=1)
 _PLACES = {Status.IN_PROGRESS: 0, Status.QUEUED: 1}
 
 JOB = select(*(column for column in jobs.columns if column is not jobs.c.document))
-EXECUTION = select(executions, jobs.c.job_id).join_from(executions, jobs)
+_FIELDS = (
+    jobs.c.job_id,
+    executions.c.thing_name,
+    executions.c.execution_number,
+    executions.c.status,
+    executions.c.version,
+    executions.c.details,
+    executions.c.queued_at,
+    executions.c.started_at,
+    executions.c.updated_at,
+    executions.c.failed_retries,
+    executions.c.timed_out_retries,
+    executions.c.force_canceled,
+    executions.c.deadline,
+    executions.c.step_deadline,
+)
+"""What `execution` unpacks, in this order: by name it takes four times as long, and devices' reports read
+many."""
+EXECUTION: Select[Any] = select(*_FIELDS, executions.c.job_number, executions.c.place).join_from(
+    executions, jobs
+)
 THERE = executions.c.status != GONE
 """Which executions were not deleted."""
 
@@ -97,36 +117,59 @@ def job_values(value: Job) -> dict[str, Any]:
 
 def execution(row: Row[Any]) -> Execution:
     """From a row of EXECUTION."""
+    (
+        job_id,
+        thing,
+        number,
+        status,
+        version,
+        details,
+        queued_at,
+        started_at,
+        updated_at,
+        failed_retries,
+        timed_out_retries,
+        force_canceled,
+        deadline,
+        step_deadline,
+    ) = row[: len(_FIELDS)]
     return Execution(
-        job_id=row.job_id,
-        thing=row.thing_name,
-        number=row.execution_number,
-        status=Status(row.status),
-        version=row.version,
-        details=None if row.details is None else json.loads(row.details),
-        queued_at=row.queued_at,
-        started_at=row.started_at,
-        updated_at=row.updated_at,
-        failed_retries=row.failed_retries,
-        timed_out_retries=row.timed_out_retries,
-        force_canceled=row.force_canceled,
-        deadline=row.deadline,
-        step_deadline=row.step_deadline,
+        job_id=job_id,
+        thing=thing,
+        number=number,
+        status=Status(status),
+        version=version,
+        details=None if details is None else json.loads(details),
+        queued_at=queued_at,
+        started_at=started_at,
+        updated_at=updated_at,
+        failed_retries=failed_retries,
+        timed_out_retries=timed_out_retries,
+        force_canceled=force_canceled,
+        deadline=deadline,
+        step_deadline=step_deadline,
     )
 
 
 def execution_values(value: Execution) -> dict[str, Any]:
     """An execution's columns but for those that name it."""
     return {
+        **changing_values(value),
+        "queued_at": value.queued_at,
+        "failed_retries": value.failed_retries,
+        "timed_out_retries": value.timed_out_retries,
+    }
+
+
+def changing_values(value: Execution) -> dict[str, Any]:
+    """Those of an execution's columns that may change."""
+    return {
         "status": value.status,
         "place": _PLACES.get(value.status),
         "version": value.version,
         "details": None if value.details is None else _json(value.details),
-        "queued_at": value.queued_at,
         "started_at": value.started_at,
         "updated_at": value.updated_at,
-        "failed_retries": value.failed_retries,
-        "timed_out_retries": value.timed_out_retries,
         "force_canceled": value.force_canceled,
         "deadline": value.deadline,
         "step_deadline": value.step_deadline,
