@@ -52,7 +52,7 @@ def _requests(quick: bool) -> list[Row]:
         with shop.broker() as broker, shop.service(broker.url) as service:
             client = _client(service.http)
             for number in range(JOBS):
-                # One after the other, so that for each device they are next in the order in which it takes them.
+                # One after the other: each device takes them in the order in which they were queued.
                 _create(client, f"job-{number}")
                 _until_queued(client, f"job-{number}", devices)
             _until_told(service)
