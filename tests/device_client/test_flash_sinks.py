@@ -239,7 +239,7 @@ def fetched(device: Device, token: str) -> int:
         return Download(THING, STREAM, FILE_ID, token, now(), block_size=512, resume=record)
 
     def send(name: str, payload: bytes) -> None:
-        answers.extend(service.answers(name.split("/")[5], payload))
+        answers.extend(service.answers(name, payload))
 
     fetch = Fetch(machine, device.sink(), sha256(device.content).digest(), save_bytes=1)
     fetch.send = send
