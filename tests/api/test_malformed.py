@@ -220,7 +220,7 @@ def dispatcher(api: Running) -> Dispatcher:
 
 
 @settings(
-    max_examples=1000,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     database=None,
