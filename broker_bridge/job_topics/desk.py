@@ -30,7 +30,7 @@ MAX_WAITING_OF_THING = 16
 BATCH = 64
 """Requests handled in one transaction: some 15 ms, for which a request that comes then has to wait."""
 
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.0015
 """How long, after a transaction for several, others may join the next: what each costs however few it serves
 would else be most of what there is to do. Not where they ask one at a time, nor where more wait already."""
 
