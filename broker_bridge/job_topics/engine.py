@@ -79,7 +79,7 @@ class RunningEngine:
                 self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(pause * 2, longest)
             except Exception:
-                # A job that the engine stumbles over must not stop the others for good.
+                # A fault of ours that is no single job's (those are set aside): not tried without a pause.
                 log.exception("the engine failed")
                 self._closing.wait(longest)
 

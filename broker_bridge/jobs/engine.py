@@ -7,14 +7,21 @@ its next start.
 
 from datetime import datetime, timedelta
 
+import structlog
+
 from broker_bridge.jobs.errors import JobNotFound
+from broker_bridge.registry.errors import RegistryUnavailable
 from broker_bridge.registry.jobs.steps import JobSteps
 from broker_bridge.registry.jobs.store import Jobs
+
+log = structlog.get_logger("jobs")
 
 MAX_JOBS = 20
 """Jobs that one run looks at; the others are looked at by the next."""
 LONGEST_SLEEP = timedelta(hours=1)
 """A run is due at least so often: a clock that was set forward is noticed."""
+SET_ASIDE = timedelta(minutes=1)
+"""For how long a job is left alone at which a run stumbled."""
 
 
 class Engine:
@@ -41,5 +48,11 @@ class Engine:
             except JobNotFound:
                 # Its last part was done meanwhile.
                 continue
+            except RegistryUnavailable:
+                raise
+            except Exception:
+                # A fault of ours. It stays the most overdue of all: without this it would stop the others.
+                log.exception("a job cannot go on", job=job_id, again_in=SET_ASIDE.total_seconds())
+                self._steps.put_off(job_id, now, now + SET_ASIDE)
         due = self._steps.next_due()
         return now + LONGEST_SLEEP if due is None else min(due, now + LONGEST_SLEEP)

@@ -68,6 +68,11 @@ class KeyFile:
             raise ValueError(f"it must be ECDSA on P-256, or RSA of {RSA_BITS[0]} to {RSA_BITS[1]} bits")
         self._key = key
 
+    @property
+    def public_key(self) -> PublicKey:
+        """What its signatures are checked with."""
+        return self._key.public_key()
+
     def sign(self, digest: bytes) -> bytes:
         """Signer.sign."""
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
@@ -132,7 +137,7 @@ def public_key(text: str) -> PublicKey:
 
 
 def to_pem(key: PublicKey) -> str:
-    """As `from_pem` takes it."""
+    """As `verifies` takes it."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.PEM, form).decode()
 

@@ -50,9 +50,7 @@ def code_signing(settings: Settings, path: Path) -> dict[str, Any]:
 
 
 def _sign(settings: Settings, key_path: Path, path: Path) -> dict[str, Any]:
-    from cryptography.hazmat.primitives import serialization
-
-    from broker_bridge.ota.signing import KeyFile
+    from broker_bridge.ota.signing import KeyFile, to_pem
 
     try:
         pem = key_path.read_bytes()
@@ -62,17 +60,12 @@ def _sign(settings: Settings, key_path: Path, path: Path) -> dict[str, Any]:
                 digest.update(data)
     except OSError as error:
         raise Failure(f"cannot read {error.filename}: {error.strerror}") from None
-    password = _password(pem, key_path)
     try:
-        key = KeyFile(pem, password)
-        public = serialization.load_pem_private_key(pem, password).public_key()
+        key = KeyFile(pem, _password(pem, key_path))
     except ValueError as error:
         raise Failure(f"{key_path} is no key that can sign: {error}") from None
-    text = public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()
     kind = key.key.rpartition("-")[2].upper()
-    return _custom(settings, key.sign(digest.digest()), kind, text)
+    return _custom(settings, key.sign(digest.digest()), kind, to_pem(key.public_key))
 
 
 def _password(pem: bytes, path: Path) -> bytes | None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from broker_bridge.job_topics import engine as running
 from broker_bridge.job_topics.engine import RunningEngine
 from broker_bridge.jobs.engine import Engine
 from broker_bridge.jobs.events import EngineDue, Event
 from broker_bridge.registry.errors import RegistryUnavailable
-from broker_bridge.registry.jobs.tables import executions
+from broker_bridge.registry.jobs.tables import executions, jobs
 from broker_bridge.registry.registry import Registry
 from tests.registry.job_making import Fleet
 from tests.support.waiting import wait_until
@@ -120,3 +121,18 @@ def test_what_fails_is_tried_again(registry: Registry, monkeypatch: pytest.Monke
     with at_work(registry, engine):
         wait_until(lambda: fleet.states() == {"mast": "QUEUED"})
     assert engine.failures == []
+
+
+def test_a_job_that_it_stumbles_over_stops_no_other(registry: Registry) -> None:
+    fleet = Fleet(registry, now())
+    fleet.things("mast")
+    for job_id in ("sick", "well"):
+        fleet.job(job_id, things=["mast"], settle=False)
+    with registry._database.changing() as connection:
+        connection.execute(update(jobs).where(jobs.c.job_id == "sick").values(stages="?"))
+    with capture_logs() as logs, at_work(registry):
+        wait_until(lambda: fleet.states("well") == {"mast": "QUEUED"})
+        wait_until(lambda: [entry["job"] for entry in logs] == ["sick"])
+    due = registry.job_steps.next_due()
+    assert due is not None
+    assert due > now() + timedelta(seconds=30)

@@ -6,7 +6,7 @@ what is, never at what it did before.
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import delete, func, select, tuple_, update
 
 from broker_bridge.jobs import stages, states
 from broker_bridge.jobs.execution import PENDING, JobStatus, Status
@@ -84,6 +84,11 @@ class JobSteps:
                     _cancel(change, job)
                 case JobStatus.DELETION_IN_PROGRESS:
                     _delete(change, job)
+
+    def put_off(self, job_id: str, now: datetime, until: datetime) -> None:
+        """Has the job looked at no sooner than then. It is not read: its row may be what is wrong."""
+        with self._ledger.changing(now) as change:
+            change.connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(due_at=until))
 
     def notices(self, after: str, limit: int) -> list[Notice]:
         """What things with names behind `after` are to be told, by name, at most `limit`."""
